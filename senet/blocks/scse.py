@@ -1,0 +1,75 @@
+"""scSE: a gate for each channel and a gate for each position, side by side."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from senet.blocks.se import SqueezeExcite
+from senet.blocks.stages import Recalibrate, gate_stage, squeeze_stage
+from senet.blocks.width import Rounding
+
+__all__ = ["SCSE", "SpatialSE"]
+
+
+class SpatialSE(Recalibrate):
+    """sSE: channels are squeezed instead of positions, x = u * sigmoid(conv1x1(u)) (arXiv 1803.02579, sec. 2.3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = squeeze_stage("none")
+        self.conv = nn.Conv2d(channels, 1, 1)
+        self.gate = gate_stage("sigmoid")
+
+    def excite(self, z: Tensor) -> Tensor:
+        """One logit for each position: (N, C, H, W) -> (N, 1, H, W)."""
+        return self.conv(z)
+
+
+class SCSE(nn.Module):
+    """Concurrent spatial and channel squeeze-and-excitation: cSE(u) and sSE(u), combined.
+
+    Roy et al., "Concurrent Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks",
+    arXiv 1803.02579.
+
+    Differs from the paper: the MICCAI text adds the two maps, the authors' code takes the element-wise maximum;
+    the code is followed unless ``combine`` says ``"add"``.
+
+    Args:
+        channels: channels C of the map.
+        reduction: ratio r of cSE; None means the authors' 2 unless ``hidden_channels`` is given.
+        hidden_channels: its hidden width itself.
+        rounding: how C / r becomes a whole number.
+        bias: whether cSE's layers have biases.
+        combine: ``"max"`` or ``"add"``.
+
+    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+
+    Raises:
+        InputError: both widths given, or a width below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: float | None = None,
+        hidden_channels: int | None = None,
+        rounding: Rounding = "paper",
+        bias: bool = True,
+        combine: Literal["max", "add"] = "max",
+    ) -> None:
+        super().__init__()
+        if reduction is None and hidden_channels is None:
+            reduction = 2
+        self.cse = SqueezeExcite(
+            channels, reduction=reduction, hidden_channels=hidden_channels, rounding=rounding, bias=bias
+        )
+        self.sse = SpatialSE(channels)
+        self.combine = combine
+
+    def forward(self, u: Tensor) -> Tensor:
+        by_channel, by_position = self.cse(u), self.sse(u)
+        return torch.maximum(by_channel, by_position) if self.combine == "max" else by_channel + by_position

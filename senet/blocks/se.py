@@ -1,0 +1,92 @@
+"""Squeeze-and-excitation, and the form of it without a bottleneck."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from senet.blocks.stages import (
+    Activation,
+    Gate,
+    Recalibrate,
+    Squeeze,
+    activation_stage,
+    gate_stage,
+    squeeze_stage,
+)
+from senet.blocks.width import Rounding, hidden_width
+
+__all__ = ["EffectiveSE", "SqueezeExcite"]
+
+
+class SqueezeExcite(Recalibrate):
+    """Squeeze-and-excitation: x = u * sigmoid(W2 relu(W1 z)), z the global average of u.
+
+    Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507v4, equations 2 to 4. Each argument is one of
+    the paper's ablations.
+
+    Differs from the paper: the formula has no biases and the ablations drop them, but the released networks,
+    timm and torchvision have them, so ``bias`` is True by default. The weights are 1x1 convolutions, as in the
+    release, so that weights people have load as they are.
+
+    Args:
+        channels: channels C of the map.
+        reduction: the paper's r, hidden width C / r (Table 10). None means 16 unless ``hidden_channels`` is given.
+        hidden_channels: the hidden width itself.
+        rounding: how C / r becomes a whole number: ``"paper"``, ``"timm"``, ``"torchvision"``.
+        bias: whether both layers have biases.
+        squeeze: ``"avg"``, ``"max"`` (Table 11), or ``"none"`` (Table 16: a gate for every position).
+        activation: the inner non-linearity.
+        gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"tanh"``, ``"relu"``.
+
+    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+
+    Raises:
+        InputError: ``reduction`` and ``hidden_channels`` both given, or a width below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: float | None = None,
+        hidden_channels: int | None = None,
+        rounding: Rounding = "paper",
+        bias: bool = True,
+        squeeze: Squeeze = "avg",
+        activation: Activation = "relu",
+        gate: Gate = "sigmoid",
+    ) -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction=reduction, hidden_channels=hidden_channels, rounding=rounding)
+        self.squeeze = squeeze_stage(squeeze)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
+        self.act = activation_stage(activation)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.gate = gate_stage(gate)
+
+    def excite(self, z: Tensor) -> Tensor:
+        """W2 act(W1 z) (eq. 3 before the gate): (N, C, h, w) -> (N, C, h, w)."""
+        return self.fc2(self.act(self.fc1(z)))
+
+
+class EffectiveSE(Recalibrate):
+    """Effective SE: one full layer and no bottleneck, x = u * hard_sigmoid(W z + b).
+
+    Lee and Park, "CenterMask", arXiv 1911.06667, section 3.3.
+
+    Args:
+        channels: channels C of the map.
+        gate: the final non-linearity.
+
+    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    """
+
+    def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid") -> None:
+        super().__init__()
+        self.squeeze = squeeze_stage("avg")
+        self.fc = nn.Conv2d(channels, channels, 1)
+        self.gate = gate_stage(gate)
+
+    def excite(self, z: Tensor) -> Tensor:
+        """W z + b: (N, C, 1, 1) -> (N, C, 1, 1)."""
+        return self.fc(z)

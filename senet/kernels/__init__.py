@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: what the blocks compute, without modules or state."""

@@ -1,0 +1,191 @@
+"""A recipe: everything that decides how a network is trained, as one frozen, typed value.
+
+Two runs of the same recipe on the same machine give the same weights. A recipe is changed by name,
+``recipe.override({"optim.lr": 0.1})``, and the changed value is saved beside the results.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from senet.errors import InputError
+from senet.options import checked, override, to_plain
+
+__all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network: a name that ``senet models`` lists, and its options (``senet info`` shows them)."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, how they are read, changed and handed out."""
+
+    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder", "synthetic"]
+    root: str | None = None  # where the images lie; `--data`
+    channels: int = 3  # 1 grey, 3 RGB
+    size: int = 32  # pixels, height and width of what the network sees
+    resize: int | None = None  # evaluation: shorter side before the centre crop; None: `size`
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixel values in 0..1
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    augment: Literal["none", "crop-flip", "resized-crop"] = "crop-flip"
+    pad: int = 4  # crop-flip: zero pixels on each side
+    min_area: float = 0.08  # resized-crop: smallest share of the image's area
+    batch_size: int = 128  # over all processes and accumulation steps together
+    workers: int = 2  # processes that decode, where images do not live in memory
+    cache: Literal["auto", "memory", "disk"] = "auto"  # auto: memory where all decoded images fit in 2 GiB
+    val_fraction: float = 0.1  # share held out where a folder has no val split
+    limit: int | None = None  # train on at most so many images
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimizer."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9  # sgd
+    nesterov: bool = False  # sgd
+    betas: tuple[float, float] = (0.9, 0.999)  # adamw
+    weight_decay: float = 1e-4
+    norm_weight_decay: float | None = None  # for biases and norm weights; None: as the others
+    clip_grad_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over time, as a factor on ``optim.lr``."""
+
+    name: Literal["constant", "step", "cosine", "plateau"] = "step"
+    epochs: int = 200
+    warmup_epochs: float = 0.0  # linear, from `warmup_factor`
+    warmup_factor: float = 0.1
+    milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
+    gamma: float = 0.1  # step, plateau
+    patience: int = 5  # plateau: epochs without a better validation loss
+    final_factor: float = 0.0  # cosine: where it ends
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy."""
+
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the training is carried out; `seed` decides initial weights, order of images and augmentation."""
+
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = False  # refuse operators that are not; on CUDA the price of exact resumption
+    accumulate: int = 1  # gradient accumulation steps in a batch
+    ema_decay: float | None = None  # exponential moving average of the weights, used for evaluation
+    log_every: int = 20  # steps
+    save_every: int | None = None  # steps between checkpoints inside an epoch; there is always one at its end
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training, complete."""
+
+    name: str
+    model: Model
+    data: Data
+    optim: Optim = field(default_factory=Optim)
+    schedule: Schedule = field(default_factory=Schedule)
+    loss: Loss = field(default_factory=Loss)
+    run: Run = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        """Refuses values that no training could have.
+
+        Raises:
+            InputError: names the field, its value and what is accepted.
+        """
+        _check(self)
+
+    def override(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with some fields changed: ``{"optim.lr": 0.1, "model.options.placement": "pre"}``."""
+        return override(self, changes, what=f"recipe {self.name!r}")
+
+    def save(self, path: Path) -> None:
+        """Writes the recipe as JSON."""
+        path.write_text(json.dumps(to_plain(self), indent=2) + "\n")
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
+        """The recipe that :func:`senet.options.to_plain` took apart."""
+        return cls(**checked(cls, plain, what=what))
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is not a recipe.
+        """
+        try:
+            plain = json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path} is not a recipe: {error}") from None
+        if not isinstance(plain, dict) or not {"name", "model", "data"} <= plain.keys():
+            raise InputError(f"{path} is not a recipe: it has no name, model and data")
+        return cls.from_plain(plain, what=str(path))
+
+
+def _check(recipe: Recipe) -> None:
+    data, optim, schedule, run = recipe.data, recipe.optim, recipe.schedule, recipe.run
+    at_least_one = {
+        "data.channels": data.channels, "data.size": data.size, "data.batch_size": data.batch_size,
+        "schedule.epochs": schedule.epochs, "run.accumulate": run.accumulate, "run.log_every": run.log_every,
+        "data.limit": data.limit, "data.resize": data.resize, "run.save_every": run.save_every,
+    }  # fmt: skip
+    at_least_zero = {
+        "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
+        "schedule.warmup_epochs": schedule.warmup_epochs, "data.workers": data.workers, "data.pad": data.pad,
+        "optim.norm_weight_decay": optim.norm_weight_decay, "optim.clip_grad_norm": optim.clip_grad_norm,
+        "schedule.patience": schedule.patience, "run.seed": run.seed,
+    }  # fmt: skip
+    below_one = {
+        "loss.label_smoothing": recipe.loss.label_smoothing, "data.val_fraction": data.val_fraction,
+        "run.ema_decay": run.ema_decay,
+    }  # fmt: skip
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; accepted: 1 or more")
+    for name, number in at_least_zero.items():
+        if number is not None and not (math.isfinite(number) and number >= 0):
+            raise InputError(f"{name} is {number}; accepted: 0 or more")
+    for name, number in below_one.items():
+        if number is not None and not 0 <= number < 1:
+            raise InputError(f"{name} is {number}; accepted: from 0 to below 1")
+    for name, values in (("data.mean", data.mean), ("data.std", data.std)):
+        if len(values) != data.channels:
+            raise InputError(f"{name} has {len(values)} numbers for data.channels={data.channels}; give one each")
+    if min(data.std) <= 0:
+        raise InputError(f"data.std is {list(data.std)}; accepted: numbers above 0")
+    if data.channels not in (1, 3):
+        raise InputError(f"data.channels is {data.channels}; accepted: 1 (grey) or 3 (RGB)")
+    if data.resize is not None and data.resize < data.size:
+        raise InputError(f"data.resize is {data.resize}, smaller than data.size={data.size}; give at least that")
+    if optim.nesterov and optim.momentum == 0:
+        raise InputError("optim.nesterov needs optim.momentum above 0")
+    if schedule.name == "step" and not schedule.milestones:
+        raise InputError("schedule.name is 'step' without schedule.milestones; give the epochs, or 'constant'")
+    if data.batch_size % run.accumulate:
+        raise InputError(f"data.batch_size={data.batch_size} is not a multiple of run.accumulate={run.accumulate}")
