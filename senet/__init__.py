@@ -11,6 +11,8 @@ from senet.errors import InputError as InputError
 from senet.models import create_model as create_model
 from senet.models import list_models as list_models
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CBAM",
     "ECA",

@@ -1,0 +1,101 @@
+"""Everything needed to go on with a run, in one file: weights, their average, optimizer, scaler, progress."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from senet.errors import InputError
+from senet.models.weights import load_into, read_tensors, write_tensors
+
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    There are no states of random number generators: what is random in a step is a function of seed and step.
+    """
+
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps done in the epoch under way
+    seconds: float = 0.0  # spent training in the epoch under way
+    loss_sum: float = 0.0  # over the images seen in the epoch under way
+    correct: int = 0
+    seen: int = 0
+    best_top1: float = -1.0
+    best_epoch: int = 0
+    val_losses: list[float] = field(default_factory=list)
+
+    def next_epoch(self, val_loss: float) -> None:
+        """An epoch is done; starts counting anew."""
+        self.val_losses.append(val_loss)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.seconds, self.loss_sum, self.correct, self.seen = 0.0, 0.0, 0, 0
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    ema: nn.Module | None,
+    optimizer: Optimizer,
+    scaler: Any | None,
+    progress: Progress,
+) -> None:
+    """Writes the state of a run, whole or not at all.
+
+    Raises:
+        InputError: a weight is not finite; the file that is there stays.
+    """
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    broken = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        raise InputError(f"{len(broken)} tensors of the network are not finite (first: {broken[0]}); nothing was saved")
+    if ema is not None:
+        tensors |= {f"ema.{name}": t for name, t in ema.state_dict().items()}
+    state = optimizer.state_dict()
+    for index, values in state["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(v) for name, v in values.items() if v is not None}
+    info = {
+        "progress": dataclasses.asdict(progress),
+        "param_groups": state["param_groups"],
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
+    write_tensors(path, tensors, info)
+
+
+def load_checkpoint(
+    path: Path, *, model: nn.Module, ema: nn.Module | None, optimizer: Optimizer, scaler: Any | None
+) -> Progress:
+    """Restores what :func:`save_checkpoint` wrote, in place, and says how far the run was.
+
+    Raises:
+        InputError: it is no checkpoint, is cut off, or belongs to another network.
+    """
+    tensors, info = read_tensors(path)
+    if "progress" not in info:
+        raise InputError(f"{path} holds weights, but no state to resume from")
+    load_into(model, _below("model.", tensors), what=str(path))
+    if ema is not None:
+        load_into(ema, _below("ema.", tensors), what=f"{path} (moving average)")
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below("optimizer.", tensors).items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": info["param_groups"]})
+    if scaler is not None:
+        scaler.load_state_dict(info["scaler"])
+    return Progress(**info["progress"])
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,167 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from senet.errors import InputError
+from senet.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from senet.train.data import load_data, make_loader
+from senet.train.data.randomness import stream
+from senet.train.evaluate import Evaluation, evaluate
+from senet.train.meter import Meter
+from senet.train.optim import make_optimizer
+from senet.train.recipe import Recipe, Run
+from senet.train.results import Results
+from senet.train.rundir import build_model, open_folder
+from senet.train.schedule import lr_factor
+from senet.train.watch import Audience, TensorBoard, Watch
+
+__all__ = ["train"]
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence[Watch] = ()) -> dict[str, Any]:
+    """Trains a network and leaves everything about it in a folder.
+
+    Runs on a CPU, on one GPU, or on many where it is started by ``accelerate launch`` or ``torchrun``; the batch size
+    is that of a step over all of them. What is random is a function of the recipe's seed and the step, so that a run
+    that is killed and resumed ends with the same weights as one that is not: bit for bit where the device's operators
+    are deterministic, as a CPU's are (on CUDA, with ``run.deterministic``).
+
+    Args:
+        recipe: what to train, on what, and how.
+        out: the run's folder; :mod:`senet.train.rundir` says what it holds.
+        resume: go on with the run in ``out``; start it where there is none.
+        watchers: are told what happens.
+
+    Returns:
+        The run's summary, as in ``summary.json``.
+
+    Raises:
+        InputError: the recipe, the data or the folder cannot be used, or the loss is not finite any more: the message
+            says at which step, and the last checkpoint stays.
+    """
+    accelerator = _accelerator(recipe.run)
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    spec, schedule, run = recipe.data, recipe.schedule, recipe.run
+    if accelerator.is_main_process:
+        open_folder(out, recipe, resume=resume)
+    accelerator.wait_for_everyone()
+    audience = Audience(watchers if accelerator.is_main_process else ())
+
+    # Data, network, optimizer.
+    train_set, val_set = load_data(spec, progress=audience.loading)
+    layout = {"device": device, "rank": rank, "world": world, "channels_last": run.channels_last}
+    batches = make_loader(train_set, spec, train=True, seed=run.seed, accumulate=run.accumulate, **layout)
+    val_batches = make_loader(val_set, spec, train=False, seed=run.seed, **layout)
+    torch.manual_seed(run.seed)
+    model = build_model(recipe.model, spec.channels, len(train_set.classes)).to(device)
+    if run.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    average = None if run.ema_decay is None else _moving_average(model, run.ema_decay)
+    judged = model if average is None else average.module  # whose scores and weights are the run's
+    optimizer = make_optimizer(model, recipe.optim)
+    if run.compile:
+        model.compile()
+    net, optimizer = accelerator.prepare(model, optimizer)
+
+    # Where the run stands.
+    checkpoint = out / "checkpoint.safetensors"
+    state = {"model": model, "ema": average, "optimizer": optimizer, "scaler": accelerator.scaler}
+    progress = load_checkpoint(checkpoint, **state) if resume and checkpoint.exists() else Progress()
+    results = Results(out, recipe, train_set.classes, epochs=progress.epoch, write=accelerator.is_main_process)
+    steps = len(batches) // run.accumulate
+
+    score: Evaluation | None = None
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(checkpoint, progress=progress, **state)
+
+    def judge() -> Evaluation:
+        if world > 1:  # norm statistics differ between processes; those of the first are saved
+            for buffer in judged.buffers():
+                broadcast(buffer)
+        with accelerator.autocast():
+            return evaluate(judged, val_batches.batches(0), len(train_set.classes), device)
+
+    with ExitStack() as stack:
+        stack.callback(audience.close)
+        if run.tensorboard and accelerator.is_main_process:
+            audience.add(TensorBoard(out / "tensorboard", first_epoch=progress.epoch))
+        audience.start(recipe.name, epochs=schedule.epochs, steps=steps, done=progress.epoch * steps + progress.step)
+
+        for epoch in range(progress.epoch, schedule.epochs):
+            net.train()
+            meter = Meter(accelerator, progress, first_step=epoch * steps)
+            started = time.perf_counter() - progress.seconds
+            first = progress.step * run.accumulate
+            for micro, (images, labels) in enumerate(batches.batches(epoch, first), first):
+                # Layers that draw random numbers draw the same ones, however the run got here.
+                chance = stream("layers", seed=run.seed, epoch=epoch, index=micro * world + rank)
+                torch.manual_seed(int(chance.integers(2**63)))
+                last = (micro + 1) % run.accumulate == 0
+                with nullcontext() if last else accelerator.no_sync(net):
+                    logits = net(images)
+                    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.loss.label_smoothing)
+                    accelerator.backward(loss / run.accumulate)
+                meter.add(loss, logits, labels)
+                if not last:
+                    continue
+
+                factor = lr_factor(schedule, epoch + progress.step / steps, progress.val_losses)
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.optim.lr * factor
+                if recipe.optim.clip_grad_norm is not None:
+                    accelerator.clip_grad_norm_(net.parameters(), recipe.optim.clip_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                if average is not None:
+                    average.update_parameters(model)
+                progress.step += 1
+
+                audience.step(len(labels) * run.accumulate * world)
+                if progress.step % run.log_every == 0 or progress.step == steps:
+                    meter.read()
+                    audience.loss(progress.loss_sum / progress.seen)
+                if run.save_every is not None and progress.step % run.save_every == 0 and progress.step < steps:
+                    meter.read()
+                    progress.seconds = time.perf_counter() - started
+                    save()
+            progress.seconds = time.perf_counter() - started
+
+            score = judge()
+            metrics = results.epoch(progress, score, lr=recipe.optim.lr * factor, weights=judged)
+            progress.next_epoch(score.loss)
+            save()
+            audience.epoch(metrics)
+
+        return results.finish(progress, score or judge(), judged, device)
+
+
+def _accelerator(run: Run) -> Accelerator:
+    """The device, or devices, and the precision; deterministic operators where asked for."""
+    if run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+    torch.use_deterministic_algorithms(run.deterministic)
+    try:
+        return Accelerator(mixed_precision={"fp32": "no"}.get(run.precision, run.precision))
+    except ValueError as error:
+        raise InputError(f"run.precision is {run.precision!r}, which cannot be had here: {error}") from None
+
+
+def _moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of weights and buffers (norm statistics are part of the network)."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

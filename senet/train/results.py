@@ -1,0 +1,110 @@
+"""What a run writes down: a line of metrics an epoch, the best and the last weights, a summary at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import senet
+from senet.errors import InputError
+from senet.models.weights import write_tensors
+from senet.options import to_plain
+from senet.train.checkpoint import Progress
+from senet.train.evaluate import Evaluation
+from senet.train.recipe import Recipe
+from senet.train.rundir import read_metrics, write_json
+
+__all__ = ["Results"]
+
+
+class Results:
+    """The results of a run in its folder.
+
+    Args:
+        out: the run's folder.
+        recipe: what is trained.
+        classes: class names.
+        epochs: how many epochs the run has behind it; metrics of later ones, which a crash has left, are dropped.
+        write: whether this process writes; of several, one does.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, classes: tuple[str, ...], *, epochs: int, write: bool) -> None:
+        self.out, self.recipe, self.classes, self.write = out, recipe, classes, write
+        self.history = read_metrics(out)[:epochs]
+        if write:
+            lines = "".join(json.dumps(metrics) + "\n" for metrics in self.history)
+            draft = out / ".metrics.jsonl.tmp"
+            draft.write_text(lines)
+            draft.replace(out / "metrics.jsonl")
+
+    def epoch(self, progress: Progress, score: Evaluation, *, lr: float, weights: nn.Module) -> dict[str, Any]:
+        """Writes down an epoch and its weights.
+
+        Raises:
+            InputError: the validation loss is not finite; nothing is written.
+        """
+        epoch = progress.epoch + 1
+        if not math.isfinite(score.loss):
+            raise InputError(
+                f"the validation loss is {score.loss} after epoch {epoch}; stopped, the last checkpoint is kept. "
+                "Try a smaller optim.lr or schedule.warmup_epochs"
+            )
+        metrics = {
+            "epoch": epoch,
+            "lr": lr,
+            "train_loss": progress.loss_sum / progress.seen,
+            "train_top1": 100 * progress.correct / progress.seen,
+            "val_loss": score.loss,
+            "val_top1": score.top1,
+            "val_top5": score.top5,
+            "seconds": progress.seconds,
+            "images_per_second": progress.seen / progress.seconds,
+        }
+        if score.top1 > progress.best_top1:
+            progress.best_top1, progress.best_epoch = score.top1, epoch
+            self._weights("best", weights, metrics)
+        self._weights("model", weights, metrics)
+        self.history.append(metrics)
+        if self.write:
+            with (self.out / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+        return metrics
+
+    def _weights(self, name: str, weights: nn.Module, metrics: dict[str, Any]) -> None:
+        if self.write:
+            info = {"recipe": to_plain(self.recipe), "classes": list(self.classes), "metrics": metrics}
+            write_tensors(self.out / f"{name}.safetensors", weights.state_dict(), info)
+
+    def finish(self, progress: Progress, score: Evaluation, weights: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Writes and returns the summary of the complete run."""
+        recipe = self.recipe
+        summary = {
+            "run": str(self.out),
+            "recipe": recipe.name,
+            "model": recipe.model.name,
+            "options": to_plain(recipe.model.options),
+            "parameters": sum(p.numel() for p in weights.parameters()),
+            "dataset": recipe.data.root or recipe.data.source,
+            "val_images": score.images,
+            "seed": recipe.run.seed,
+            "epochs": recipe.schedule.epochs,
+            "seconds": sum(metrics["seconds"] for metrics in self.history),
+            "top1": score.top1,
+            "top5": score.top5,
+            "val_loss": score.loss,
+            "best_top1": progress.best_top1,
+            "best_epoch": progress.best_epoch,
+            "classes": list(self.classes),
+            "confusion": score.confusion,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
+            "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+        if self.write:
+            write_json(self.out / "summary.json", summary)
+        return summary

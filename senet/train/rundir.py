@@ -1,0 +1,145 @@
+"""The folder of a run: which files it holds, when it may be used, and how its results are read.
+
+A run's folder holds ``recipe.json`` (resolved), ``metrics.jsonl`` (a line an epoch), ``checkpoint.safetensors``
+(everything needed to go on), ``best.safetensors`` and ``model.safetensors`` (weights of the best and of the last
+epoch, with their recipe and classes) and, once the run is complete, ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from senet.errors import InputError
+from senet.models import create_model
+from senet.models.weights import load_into, read_tensors
+from senet.options import to_plain
+from senet.train.recipe import Model, Recipe
+
+__all__ = ["Trained", "open_folder", "read_metrics", "read_run", "read_summary", "write_json"]
+
+# What may change when a run is resumed: it decides nothing about the weights.
+RESUMABLE = ("data.root", "data.workers", "run.log_every", "run.save_every", "run.tensorboard")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what is needed to use it."""
+
+    model: nn.Module  # in evaluation mode
+    recipe: Recipe
+    classes: tuple[str, ...]
+    info: dict[str, Any]
+
+
+def open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Makes the folder of a run, or finds the one to resume, and saves the recipe in it.
+
+    Raises:
+        InputError: the folder cannot be written, holds a run already, or a run of another recipe.
+    """
+    saved = out / "recipe.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if saved.exists():
+            _compare(saved, recipe, resume=resume)
+        write_json(saved, to_plain(recipe))
+    except OSError as error:
+        raise InputError(f"cannot write into {out}: {error.strerror}; name another folder with --out") from None
+
+
+def _compare(saved: Path, recipe: Recipe, *, resume: bool) -> None:
+    before = Recipe.load(saved)
+    old, new = _flat(to_plain(before)), _flat(to_plain(recipe))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in RESUMABLE]
+    if changed:
+        differences = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed[:5])
+        raise InputError(
+            f"{saved.parent} already holds a run of another recipe ({before.name}): {differences}; "
+            "name another folder with --out"
+        )
+    if not resume:
+        raise InputError(
+            f"{saved.parent} already holds a run of this recipe; continue it with --resume, "
+            "or name another folder with --out"
+        )
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in plain.items():
+        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return result
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.replace(path)
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """The complete lines of a run's metrics; a crash can have cut the last one off."""
+    path = out / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """The results of a complete run.
+
+    Raises:
+        InputError: the folder holds no run, or one that is not complete.
+    """
+    if not (out / "recipe.json").is_file():
+        raise InputError(f"{out} holds no run; name a folder that `senet train --out` wrote")
+    try:
+        return {**json.loads((out / "summary.json").read_text()), "run": str(out)}
+    except FileNotFoundError:
+        raise InputError(f"the run in {out} is not complete; go on with it by `senet train --resume`") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{out / 'summary.json'} is not JSON: {error}") from None
+
+
+def read_run(path: Path, *, weights: str = "model") -> Trained:
+    """The network of a run.
+
+    Args:
+        path: the run's folder, or a weights file of one.
+        weights: in a folder, ``"model"`` for the last epoch's weights or ``"best"``.
+
+    Raises:
+        InputError: there is no run, or its weights are no weights, are cut off, or belong to another network.
+    """
+    if path.is_dir():
+        if not (path / "recipe.json").is_file():
+            raise InputError(f"{path} holds no run; name a folder that `senet train --out` wrote")
+        path = path / f"{weights}.safetensors"
+        if not path.is_file():
+            raise InputError(f"{path.parent} holds no {path.name}: its run has not finished an epoch")
+    tensors, info = read_tensors(path)
+    if not {"recipe", "classes"} <= info.keys():
+        raise InputError(f"{path} holds no weights of a trained network; name model.safetensors or best.safetensors")
+    return _build(tensors, info, what=str(path))
+
+
+def _build(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
+    recipe = Recipe.from_plain(info["recipe"], what=what)
+    model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
+    load_into(model, tensors, what=what)
+    return Trained(model.eval(), recipe, tuple(info["classes"]), info)
+
+
+def build_model(spec: Model, channels: int, num_classes: int) -> nn.Module:
+    """The recipe's network for given data, with fresh weights."""
+    own = sorted({"num_classes", "in_chans", "features_only", "out_indices"} & spec.options.keys())
+    if own:
+        raise InputError(f"model option {own[0]!r} follows from the data; leave it out")
+    return create_model(spec.name, num_classes=num_classes, in_chans=channels, **spec.options)
