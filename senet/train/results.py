@@ -88,7 +88,7 @@ class Results:
             "run": str(self.out),
             "recipe": recipe.name,
             "model": recipe.model.name,
-            "options": to_plain(recipe.model.options),
+            "model_options": to_plain(recipe.model.options),
             "parameters": sum(p.numel() for p in weights.parameters()),
             "dataset": recipe.data.root or recipe.data.source,
             "val_images": score.images,

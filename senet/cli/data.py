@@ -1,0 +1,70 @@
+"""senet eval, senet predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from senet.cli.options import AsJson, DataDir, Weights
+from senet.cli.progress import ConsoleWatch
+from senet.cli.show import print_evaluation, print_predictions
+from senet.errors import InputError
+
+__all__ = ["COMMANDS"]
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a weights file of one.")]
+
+
+def eval_(run: RunPath, data: DataDir = None, weights: Weights = "model", as_json: AsJson = False) -> None:
+    """Evaluate a trained network on images in class folders, or on its own validation images."""
+    from senet.train.apply import evaluate_run
+    from senet.train.rundir import read_run
+
+    trained = read_run(run, weights=weights)
+    watch = ConsoleWatch()
+    try:
+        result = evaluate_run(trained, data, progress=watch.loading)
+    finally:
+        watch.close()
+    if as_json:
+        typer.echo(json.dumps({**asdict(result), "classes": list(trained.classes)}))
+    else:
+        print_evaluation(result, trained.classes)
+
+
+def predict(
+    run: RunPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+    weights: Weights = "model",
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in images: class names and probabilities."""
+    from senet.train.apply import predict_image
+    from senet.train.rundir import read_run
+
+    trained = read_run(run, weights=weights)
+    found, errors = {}, []
+    for image in images:
+        try:
+            found[str(image)] = predict_image(trained, image, top=top)
+        except InputError as error:  # the other images are still wanted
+            errors.append(str(error))
+    if as_json:
+        rows = {name: [{"class": label, "probability": p} for label, p in best] for name, best in found.items()}
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        print_predictions(found)
+    if errors:
+        raise InputError("; ".join(errors))
+
+
+COMMANDS: dict[Callable[..., None], str] = {
+    eval_: "senet eval runs/seresnet20 --data DIR",
+    predict: "senet predict runs/seresnet20 photo.jpg --json",
+}

@@ -1,0 +1,52 @@
+"""senet doctor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable
+
+import typer
+
+__all__ = ["COMMANDS"]
+
+PACKAGES = (
+    ("torchvision", "train"), ("accelerate", "train"), ("torchmetrics", "train"), ("safetensors", "train"),
+    ("tensorboard", "train"), ("matplotlib", "plot"), ("jinja2", "plot"), ("onnx", "export"), ("onnxruntime", "export"),
+    ("webdataset", "shards"), ("timm", "dev"), ("triton", "comes with torch on CUDA machines"),
+)  # fmt: skip
+
+
+def doctor() -> None:
+    """Say what is installed, which device is used, and which data lie at hand."""
+    import torch
+
+    import senet
+    from senet.train.data.fashion_mnist import SYSTEM_DIR
+
+    rows = [
+        ("senet", senet.__version__),
+        ("python", f"{platform.python_version()} on {platform.machine()}"),
+        ("torch", torch.__version__),
+    ]
+    for name, extra in PACKAGES:
+        try:
+            rows.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            rows.append((name, f"not installed ({extra})"))
+    if torch.cuda.is_available():
+        rows += [
+            (f"device {i}", f"{torch.cuda.get_device_name(i)}, {torch.cuda.mem_get_info(i)[1] / 2**30:.0f} GiB")
+            for i in range(torch.cuda.device_count())
+        ]
+    else:
+        rows.append(("device", f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads; no CUDA device"))
+    rows.append(("Fashion-MNIST", str(SYSTEM_DIR) if SYSTEM_DIR.is_dir() else "not at hand; will be downloaded"))
+    rows.append(("chromium", shutil.which("chromium") or "not installed (only the report's own test wants it)"))
+    for name, value in rows:
+        typer.echo(f"{name:<14} {value}")
+
+
+COMMANDS: dict[Callable[..., None], str] = {doctor: "senet doctor"}

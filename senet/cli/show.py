@@ -1,0 +1,123 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from senet.analysis.arms import Spread
+    from senet.analysis.compare import Comparison
+    from senet.analysis.complexity import Complexity
+    from senet.train.evaluate import Evaluation
+
+__all__ = [
+    "print_comparison",
+    "print_complexity",
+    "print_evaluation",
+    "print_models",
+    "print_predictions",
+    "print_summary",
+]
+
+console = Console(highlight=False)
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """The end of a training, in a line or two."""
+    console.print(
+        f"{summary['model']} with {summary['parameters']:,} parameters: [bold]{summary['top1']:.2f} %[/bold] top-1 on "
+        f"{summary['val_images']:,} validation images after {summary['epochs']} epochs "
+        f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
+    )
+    console.print(f"in {summary['run']}: model.safetensors, best.safetensors, metrics.jsonl, summary.json", soft_wrap=True)
+
+
+def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
+    """A network's score, class by class and in total."""
+    table = _table("class", "images", "right")
+    for name, row, index in zip(classes, result.confusion, range(len(classes)), strict=True):
+        table.add_row(name, f"{sum(row):,}", f"{100 * row[index] / sum(row):.2f} %" if sum(row) else "-")
+    console.print(table)
+    top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
+    console.print(f"[bold]top-1 {result.top1:.2f} %[/bold]{top5}, loss {result.loss:.4f}, {result.images:,} images")
+
+
+def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
+    """The most probable classes of each image."""
+    for image, best in found.items():
+        console.print(f"{image}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in best), soft_wrap=True, markup=False)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Arms with mean, spread and n; then what may be said of their differences."""
+    table = _table("network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds")
+    for arm in comparison.arms:
+        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds, digits=0))
+    console.print(table)
+    for difference in comparison.differences:
+        console.print(difference.verdict, style="bold", markup=False)
+    for caveat in comparison.caveats:
+        console.print(caveat, markup=False)
+
+
+def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Networks with their parameters."""
+    table = _table("network", "parameters")
+    for row in rows:
+        table.add_row(row["name"], f"{row['parameters']:,}")
+    console.print(table)
+
+
+def print_complexity(name: str, side: int, complexity: Complexity) -> None:
+    """What a network costs, stage by stage, and what its blocks add."""
+    table = _table("stage", "parameters", "multiply-adds", "blocks: parameters", "multiply-adds", "squeezed", "scaled")
+    for stage, cost in complexity.stages.items():
+        if cost.parameters or cost.multiply_adds:
+            table.add_row(stage, *_costs(cost, complexity.stage_attention.get(stage)))
+    table.add_section()
+    table.add_row("total", *_costs(complexity.total, complexity.attention), style="bold")
+    console.print(f"{name} at {side}x{side}, one image")
+    console.print(table)
+    plain_parameters = complexity.total.parameters - complexity.attention.parameters
+    plain_work = complexity.total.multiply_adds - complexity.attention.multiply_adds
+    if complexity.attention.squeezed or complexity.attention.parameters:
+        console.print(
+            f"The blocks add {100 * complexity.attention.parameters / plain_parameters:.2f} % parameters and "
+            f"{100 * complexity.attention.multiply_adds / plain_work:.2f} % multiply-adds, and read "
+            f"{complexity.attention.squeezed:,} and scale {complexity.attention.scaled:,} elements, "
+            "which no count of multiply-adds shows."
+        )
+
+
+def _costs(cost: Any, blocks: Any | None) -> list[str]:
+    own = [f"{cost.parameters:,}", f"{cost.multiply_adds:,}"]
+    if blocks is None or not (blocks.squeezed or blocks.parameters):
+        return [*own, "", "", "", ""]
+    return [*own, *(f"{n:,}" for n in (blocks.parameters, blocks.multiply_adds, blocks.squeezed, blocks.scaled))]
+
+
+def spread(value: Spread, *, digits: int = 2) -> str:
+    """Mean and standard deviation over seeds."""
+    sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
+    return f"{value.mean:.{digits}f}{sd}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def _table(first: str, *numbers: str, caption: str | None = None) -> Table:
+    table = Table(box=None, header_style="dim", caption=caption, caption_justify="left", pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table

@@ -1,0 +1,75 @@
+"""senet train, senet twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from senet.cli.options import Changes, DataDir
+from senet.cli.progress import ConsoleWatch
+from senet.cli.show import print_comparison, print_summary
+from senet.options import parse_assignments
+from senet.recipes import get_recipe
+from senet.train.recipe import Recipe
+
+__all__ = ["COMMANDS"]
+
+Epochs = Annotated[int | None, typer.Option(help="The same as --set schedule.epochs=N.")]
+BatchSize = Annotated[int | None, typer.Option(help="The same as --set data.batch_size=N: of all devices together.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="The same as --set optim.lr=X.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in --out; start where there is nothing.")]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="For example cifar.seresnet20; a wrong name lists.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
+    data: DataDir = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Annotated[int | None, typer.Option(help="The same as --set run.seed=N.")] = None,
+    change: Changes = None,
+    resume: Resume = False,
+) -> None:
+    """Train a network by a recipe."""
+    from senet.train.loop import train
+
+    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "run.seed": seed}
+    changed = _changed(get_recipe(recipe), data, named, change)
+    print_summary(train(changed, out, resume=resume, watchers=[ConsoleWatch()]))
+
+
+def twins(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE RECIPE...", help="The plain network first.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for runs, summary.json and report.html.")],
+    data: DataDir = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each.")] = 3,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    change: Changes = None,
+    resume: Resume = False,
+) -> None:
+    """Train networks with the same seeds, compare them and write the report."""
+    from senet.train.twins import train_twins
+
+    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr}
+    changed = [_changed(get_recipe(recipe), data, named, change) for recipe in recipes]
+    print_comparison(train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()]))
+    typer.echo(f"\nThe report: {out / 'report.html'}\nThe figures: {out / 'summary.json'}")
+
+
+def _changed(recipe: Recipe, data: Path | None, named: dict[str, Any], change: list[str] | None) -> Recipe:
+    changes = {name: value for name, value in named.items() if value is not None}
+    if data is not None:
+        changes["data.root"] = str(data)
+    return recipe.override({**changes, **parse_assignments(change or [])})
+
+
+COMMANDS: dict[Callable[..., None], str] = {
+    train: "senet train cifar.seresnet20 --data DIR --out runs/seresnet20",
+    twins: "senet twins fashion.resnet8 fashion.seresnet8 --seeds 3 --out runs/twins",
+}
