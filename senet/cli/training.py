@@ -36,10 +36,13 @@ def train(
 ) -> None:
     """Train a network by a recipe."""
     from senet.train.loop import train
+    from senet.train.processes import leave_together
 
     named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "run.seed": seed}
     changed = _changed(get_recipe(recipe), data, named, change)
-    print_summary(train(changed, out, resume=resume, watchers=[ConsoleWatch()]))
+    summary = train(changed, out, resume=resume, watchers=[ConsoleWatch()])
+    if leave_together():
+        print_summary(summary)
 
 
 def twins(
@@ -54,12 +57,15 @@ def twins(
     resume: Resume = False,
 ) -> None:
     """Train networks with the same seeds, compare them and write the report."""
+    from senet.train.processes import leave_together
     from senet.train.twins import train_twins
 
     named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr}
     changed = [_changed(get_recipe(recipe), data, named, change) for recipe in recipes]
-    print_comparison(train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()]))
-    typer.echo(f"\nThe report: {out / 'report.html'}\nThe figures: {out / 'summary.json'}")
+    comparison = train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()])
+    if leave_together():
+        print_comparison(comparison)
+        typer.echo(f"\nThe report: {out / 'report.html'}\nThe figures: {out / 'summary.json'}")
 
 
 def _changed(recipe: Recipe, data: Path | None, named: dict[str, Any], change: list[str] | None) -> Recipe:

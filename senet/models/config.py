@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from torch import nn
 
 from senet.blocks import create_block
 from senet.errors import InputError
+from senet.options import checked
 
 __all__ = ["NetConfig", "Placement"]
 
@@ -44,6 +45,7 @@ class NetConfig:
         Raises:
             InputError: says which option, its value and what is accepted.
         """
+        checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}, what=type(self).__name__)
         if self.num_classes < 0:
             raise InputError(f"num_classes is {self.num_classes}; accepted: 0 (no classifier) or more")
         if self.in_chans < 1:

@@ -41,6 +41,14 @@ class ResNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.depths or len(self.depths) != len(self.planes):
+            raise InputError(f"depths is {list(self.depths)}, planes {list(self.planes)}; give each one number a stage")
+        if min(*self.depths, *self.planes, self.groups, self.base_width) < 1:
+            raise InputError("depths, planes, groups and base_width have a number below 1; accepted: 1 or more")
+        if min(self.planes) * self.base_width < 64:
+            raise InputError(f"base_width is {self.base_width}: {min(self.planes)} planes leave its groups no channel")
+        if UNITS[self.unit].expansion == 1 and (self.groups, self.base_width) != (1, 64):
+            raise InputError(f"groups and base_width are for bottlenecks, but unit is {self.unit!r}; leave them out")
         stages = range(2, 2 + len(self.depths))
         if self.stages is not None and not set(self.stages) <= set(stages):
             raise InputError(f"stages is {list(self.stages)}; accepted: any of {list(stages)} (the stem is stage 1)")

@@ -30,6 +30,8 @@ class PadShortcut(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
+        if outputs < inputs:
+            raise InputError(f"a 'pad' shortcut cannot narrow {inputs} channels to {outputs}; give shortcut='projection'")
         self.stride = stride
         self.new_channels = outputs - inputs
 

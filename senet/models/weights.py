@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, 
     from safetensors.torch import save
 
     data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {_KEY: json.dumps(info)})
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.tmp")
     try:
         with draft.open("wb") as file:
             file.write(data)
@@ -35,7 +36,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, 
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -51,7 +51,7 @@ def evaluate(
     model.eval()
     for images, labels in batches:
         logits = model(images).float()
-        loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        loss.update(F.cross_entropy(logits, labels, reduction="none"))
         confusion.update(logits.argmax(1), labels)
         if top5 is not None:
             top5.update(logits, labels)

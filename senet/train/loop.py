@@ -157,9 +157,15 @@ def _accelerator(run: Run) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
     torch.use_deterministic_algorithms(run.deterministic)
     try:
-        return Accelerator(mixed_precision={"fp32": "no"}.get(run.precision, run.precision))
+        accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(run.precision, run.precision))
     except ValueError as error:
         raise InputError(f"run.precision is {run.precision!r}, which cannot be had here: {error}") from None
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:  # they would train apart and write over one another
+        raise InputError(
+            f"{started} processes were started, but they do not see one another; without a GPU, set ACCELERATE_USE_CPU=1"
+        )
+    return accelerator
 
 
 def _moving_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -8,7 +8,6 @@ epoch, with their recipe and classes) and, once the run is complete, ``summary.j
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.tmp")
     draft.write_text(json.dumps(value, indent=2) + "\n")
     draft.replace(path)
 

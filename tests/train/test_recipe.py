@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from senet.errors import InputError
+from senet.options import to_plain
+from senet.recipes import RECIPES, get_recipe
+from senet.train.recipe import Data, Model, Recipe
+
+
+def synthetic(**changes):
+    return get_recipe("synthetic.seresnet8").override(changes)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_survives_the_way_through_json(name):
+    recipe = get_recipe(name).override({"model.options.attn_options": {"reduction": 4}})
+    assert Recipe.from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
+
+
+def test_save_and_load(tmp_path):
+    recipe = synthetic()
+    recipe.save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+
+
+def test_override_reaches_every_group_and_leaves_the_original_alone():
+    recipe = synthetic()
+    changed = recipe.override({"optim.lr": 1, "model.options.placement": "pre", "schedule.milestones": [1, 2]})
+    assert changed.optim.lr == 1.0
+    assert isinstance(changed.optim.lr, float)
+    assert changed.model.options == {"placement": "pre"}
+    assert changed.schedule.milestones == (1.0, 2.0)
+    assert recipe == synthetic()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optim.lrr": 1}, "did you mean 'lr'"),
+        ({"optm.lr": 1}, "did you mean 'optim'"),
+        ({"optim.lr": "fast"}, "accepted: a number"),
+        ({"optim.lr": -1.0}, "optim.lr is -1.0; accepted: 0 or more"),
+        ({"optim.lr": float("nan")}, "optim.lr is nan"),
+        ({"optim.name": "sdg"}, "accepted: 'sgd', 'adamw'"),
+        ({"run.compile": 1}, "accepted: true or false"),
+        ({"run.seed": True}, "accepted: a whole number"),
+        ({"run.seed": 1.5}, "accepted: a whole number"),
+        ({"schedule.epochs": 0}, "schedule.epochs is 0; accepted: 1 or more"),
+        ({"data.mean": [0.5]}, "data.mean has 1 numbers for data.channels=3"),
+        ({"data.std": [0.5, 0.5, 0.0]}, "data.std"),
+        ({"data.channels": 2, "data.mean": [0, 0], "data.std": [1, 1]}, "accepted: 1 (grey) or 3 (RGB)"),
+        ({"data.resize": 16}, "smaller than data.size=32"),
+        ({"data.val_fraction": 1.0}, "from 0 to below 1"),
+        ({"loss.label_smoothing": 1.0}, "from 0 to below 1"),
+        ({"optim.momentum": 0.0}, "optim.nesterov needs optim.momentum above 0"),
+        ({"schedule.name": "step"}, "without schedule.milestones"),
+        ({"run.accumulate": 3}, "not a multiple of run.accumulate=3"),
+    ],
+)
+def test_refuses_what_no_training_could_have(changes, words):
+    with pytest.raises(InputError, match=".*") as refused:
+        synthetic(**changes)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', "\x00\xff"])
+def test_refuses_a_file_that_is_no_recipe(tmp_path, text):
+    (tmp_path / "recipe.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(InputError, match="is not a recipe"):
+        Recipe.load(tmp_path / "recipe.json")
+
+
+def test_a_recipe_without_anything_optional_is_complete():
+    with pytest.raises(InputError, match="milestones"):  # the default schedule drops the rate at epochs not given
+        Recipe("bare", Model("cifar_resnet8"), Data("cifar10"))
