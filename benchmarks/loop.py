@@ -117,7 +117,9 @@ def main() -> None:
         "bare_ms": round(1e3 * statistics.median(bare), 3),
         "ratio_median": round(ratios[1], 4),
         "ratio_quartiles": [round(ratios[0], 4), round(ratios[2], 4)],
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__,
         "senet": senet.__version__,
         "commit": subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from senet.errors import InputError, did_you_mean
 
-__all__ = ["checked", "fields_of", "override", "parse_assignments", "to_plain"]
+__all__ = ["build", "checked", "fields_of", "flatten", "override", "parse_assignments", "to_plain"]
 
 T = TypeVar("T")
 
@@ -50,10 +50,25 @@ def checked(target: Callable[..., Any], given: Mapping[str, Any], *, what: str) 
     return result
 
 
+def build(target: type[T], given: Mapping[str, Any], *, what: str) -> T:
+    """A dataclass from the mapping that :func:`to_plain` made of one.
+
+    Raises:
+        InputError: it is no mapping, a field is unknown or missing, or a value is of the wrong type.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} is {given!r}; accepted: names and values")
+    fields = checked(target, given, what=what)
+    if missing := [repr(name) for name in _required(target) if name not in fields]:
+        raise InputError(f"{what} lacks {', '.join(missing)}")
+    return target(**fields)
+
+
 def override(value: T, changes: Mapping[str, Any], *, what: str) -> T:
     """A copy of a frozen dataclass with some fields changed; ``"optim.lr"`` reaches into a nested field.
 
-    A dotted name also reaches into a mapping, where any key is allowed: the mapping's owner checks it.
+    A dotted name also reaches into a mapping and the mappings in it, where any key is allowed: the mapping's owner
+    checks it.
 
     Raises:
         InputError: an unknown field (the nearest known ones are named) or a value of the wrong type.
@@ -66,7 +81,7 @@ def override(value: T, changes: Mapping[str, Any], *, what: str) -> T:
             continue
         inner = nested.get(head, getattr(value, head, None))
         if isinstance(inner, Mapping):
-            nested[head] = {**inner, rest: new}
+            nested[head] = _put(inner, rest, new, f"{what}: cannot set {name!r}")
         elif dataclasses.is_dataclass(inner):
             nested[head] = override(inner, {rest: new}, what=f"{what} {head}")
         else:
@@ -94,6 +109,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     return result
 
 
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names: ``{"optim": {"lr": 0.1}}`` becomes ``{"optim.lr": 0.1}``."""
+    result: dict[str, Any] = {}
+    for key, value in plain.items():
+        name = prefix + key
+        result.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return result
+
+
 def to_plain(value: Any) -> Any:
     """A dataclass, with all it holds, as what JSON can write."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -103,6 +127,23 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     return value
+
+
+def _put(mapping: Mapping[str, Any], name: str, new: Any, where: str) -> dict[str, Any]:
+    """A copy of the mapping with one value set, at a dotted name."""
+    head, _, rest = name.partition(".")
+    if rest:
+        inner = mapping.get(head, {})
+        if not isinstance(inner, Mapping):
+            raise InputError(f"{where}: {head!r} is {inner!r}, not names and values")
+        new = _put(inner, rest, new, where)
+    return {**mapping, head: new}
+
+
+def _required(dataclass: Any) -> list[str]:
+    """The fields without a default."""
+    parameters = inspect.signature(dataclass).parameters.values()
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty]
 
 
 def _is_nested(value: Any) -> bool:
@@ -117,11 +158,11 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(value, args, where, annotation)
     if origin is Literal:
-        if value not in args or isinstance(value, bool) != any(value is arg for arg in args if isinstance(arg, bool)):
+        if not any(value == arg and type(value) is type(arg) for arg in args):  # 1 == True, yet neither is the other
             raise InputError(f"{where} is {value!r}; accepted: {', '.join(map(repr, args))}")
         return value
     if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
-        return annotation(**checked(annotation, value, what=where))  # type: ignore[operator, arg-type]
+        return build(annotation, value, what=where)  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, (list, tuple)):
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_convert(item, args[0], where) for item in value)

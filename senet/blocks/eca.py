@@ -17,8 +17,13 @@ def eca_kernel_size(channels: int, *, gamma: float = 2, beta: float = 1) -> int:
 
     An even value is raised by one, as in the authors' code: C = 64 gives 3, 128 to 1024 give 5, 2048 gives 7.
 
+    Raises:
+        InputError: ``gamma`` is 0 or below.
+
     Differs from the paper: nowhere; timm's module never goes below 3, which matters under 8 channels only.
     """
+    if gamma <= 0:
+        raise InputError(f"gamma is {gamma}; accepted: above 0 (2 in the paper)")
     k = int(abs((math.log2(channels) + beta) / gamma))
     return k if k % 2 else k + 1
 

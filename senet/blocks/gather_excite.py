@@ -49,7 +49,8 @@ class GatherExcite(Recalibrate):
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
 
     Raises:
-        InputError: an unknown extent; a full-size convolution without ``map_size``; widths without ``mlp``.
+        InputError: an unknown extent or gather; a full-size convolution without ``map_size``, or another with it;
+            widths without ``mlp``.
     """
 
     def __init__(
@@ -68,6 +69,10 @@ class GatherExcite(Recalibrate):
         super().__init__()
         if extent not in (0, 2, 4, 8):
             raise InputError(f"extent is {extent}; accepted: 0 (the whole map), 2, 4, 8")
+        if gather not in ("avg", "conv"):
+            raise InputError(f"gather is {gather!r}; accepted: 'avg', 'conv'")
+        if map_size is not None and (gather == "avg" or extent):
+            raise InputError("map_size is the kernel of gather='conv' over the whole map; give it with that only")
         if not mlp and (reduction is not None or hidden_channels is not None):
             raise InputError("reduction and hidden_channels are the width of the MLP; give mlp=True with them")
         if gather == "avg":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from senet.blocks.se import SqueezeExcite
 from senet.blocks.stages import Recalibrate, gate_stage, squeeze_stage
 from senet.blocks.width import Rounding
+from senet.errors import InputError
 
 __all__ = ["SCSE", "SpatialSE"]
 
@@ -48,7 +49,7 @@ class SCSE(nn.Module):
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
 
     Raises:
-        InputError: both widths given, or a width below 1.
+        InputError: both widths given, a width below 1, or an unknown ``combine``.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class SCSE(nn.Module):
         combine: Literal["max", "add"] = "max",
     ) -> None:
         super().__init__()
+        if combine not in ("max", "add"):
+            raise InputError(f"combine is {combine!r}; accepted: 'max', 'add'")
         if reduction is None and hidden_channels is None:
             reduction = 2
         self.cse = SqueezeExcite(

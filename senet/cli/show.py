@@ -20,6 +20,7 @@ __all__ = [
     "print_evaluation",
     "print_models",
     "print_predictions",
+    "print_rows",
     "print_summary",
 ]
 
@@ -33,7 +34,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         f"{summary['val_images']:,} validation images after {summary['epochs']} epochs "
         f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
     )
-    console.print(f"in {summary['run']}: model.safetensors, best.safetensors, metrics.jsonl, summary.json", soft_wrap=True)
+    console.print(
+        f"in {summary['run']}: model.safetensors, best.safetensors, metrics.jsonl, summary.json", soft_wrap=True
+    )
 
 
 def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
@@ -49,12 +52,16 @@ def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
 def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
     """The most probable classes of each image."""
     for image, best in found.items():
-        console.print(f"{image}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in best), soft_wrap=True, markup=False)
+        console.print(
+            f"{image}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in best), soft_wrap=True, markup=False
+        )
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Arms with mean, spread and n; then what may be said of their differences."""
-    table = _table("network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds")
+    table = _table(
+        "network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds"
+    )
     for arm in comparison.arms:
         table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds, digits=0))
     console.print(table)
@@ -72,32 +79,39 @@ def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def print_rows(first: str, second: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and what they mean."""
+    table = _table(first)
+    table.add_column(second, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 def print_complexity(name: str, side: int, complexity: Complexity) -> None:
     """What a network costs, stage by stage, and what its blocks add."""
-    table = _table("stage", "parameters", "multiply-adds", "blocks: parameters", "multiply-adds", "squeezed", "scaled")
-    for stage, cost in complexity.stages.items():
-        if cost.parameters or cost.multiply_adds:
-            table.add_row(stage, *_costs(cost, complexity.stage_attention.get(stage)))
-    table.add_section()
-    table.add_row("total", *_costs(complexity.total, complexity.attention), style="bold")
+    blocks = complexity.attention
+    has_blocks = bool(blocks.squeezed or blocks.parameters)
+    own = ("blocks' parameters", "multiply-adds") if has_blocks else ()
+    table = _table("stage", "parameters", "multiply-adds", *own)
+    rows = [(stage, cost, complexity.stage_attention.get(stage)) for stage, cost in complexity.stages.items()]
+    for stage, cost, share in [*rows, ("total", complexity.total, blocks)]:
+        if not (cost.parameters or cost.multiply_adds):
+            continue
+        cells = [f"{cost.parameters:,}", f"{cost.multiply_adds:,}"]
+        if has_blocks:
+            cells += ["", ""] if share is None else [f"{share.parameters:,}", f"{share.multiply_adds:,}"]
+        table.add_row(stage, *cells, style="bold" if stage == "total" else "")
     console.print(f"{name} at {side}x{side}, one image")
     console.print(table)
-    plain_parameters = complexity.total.parameters - complexity.attention.parameters
-    plain_work = complexity.total.multiply_adds - complexity.attention.multiply_adds
-    if complexity.attention.squeezed or complexity.attention.parameters:
+    if has_blocks:
+        parameters = complexity.total.parameters - blocks.parameters
+        work = complexity.total.multiply_adds - blocks.multiply_adds
         console.print(
-            f"The blocks add {100 * complexity.attention.parameters / plain_parameters:.2f} % parameters and "
-            f"{100 * complexity.attention.multiply_adds / plain_work:.2f} % multiply-adds, and read "
-            f"{complexity.attention.squeezed:,} and scale {complexity.attention.scaled:,} elements, "
-            "which no count of multiply-adds shows."
+            f"The blocks add {100 * blocks.parameters / parameters:.2f} % parameters and "
+            f"{100 * blocks.multiply_adds / work:.2f} % multiply-adds; they also read {blocks.squeezed:,} elements to "
+            f"squeeze and write {blocks.scaled:,} to scale, which no count of multiply-adds shows."
         )
-
-
-def _costs(cost: Any, blocks: Any | None) -> list[str]:
-    own = [f"{cost.parameters:,}", f"{cost.multiply_adds:,}"]
-    if blocks is None or not (blocks.squeezed or blocks.parameters):
-        return [*own, "", "", "", ""]
-    return [*own, *(f"{n:,}" for n in (blocks.parameters, blocks.multiply_adds, blocks.squeezed, blocks.scaled))]
 
 
 def spread(value: Spread, *, digits: int = 2) -> str:
@@ -119,5 +133,5 @@ def _table(first: str, *numbers: str, caption: str | None = None) -> Table:
     table = Table(box=None, header_style="dim", caption=caption, caption_justify="left", pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -31,7 +31,7 @@ class PadShortcut(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         if outputs < inputs:
-            raise InputError(f"a 'pad' shortcut cannot narrow {inputs} channels to {outputs}; give shortcut='projection'")
+            raise InputError(f"a 'pad' shortcut cannot take {inputs} channels to {outputs}; give shortcut='projection'")
         self.stride = stride
         self.new_channels = outputs - inputs
 
@@ -159,7 +159,7 @@ class PreActBasicBlock(PreActUnit):
 
     def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.act1 = nn.ReLU()  # not in place: its input is the shortcut
+        self.act1 = nn.ReLU(inplace=True)
         self.conv1 = conv3x3(inputs, width, stride)
         self.bn2 = nn.BatchNorm2d(width)
         self.act2 = nn.ReLU(inplace=True)
@@ -177,7 +177,7 @@ class PreActBottleneck(PreActUnit):
 
     def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.act1 = nn.ReLU()
+        self.act1 = nn.ReLU(inplace=True)
         self.conv1 = conv1x1(inputs, width, stride)
         self.bn2 = nn.BatchNorm2d(width)
         self.act2 = nn.ReLU(inplace=True)

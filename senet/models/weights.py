@@ -64,7 +64,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is no safetensors file, or is cut off: {error}") from None
     if info is None:
         raise InputError(f"{path} is a safetensors file, but does not say which network it belongs to")
-    return tensors, json.loads(info)
+    try:
+        info = json.loads(info)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} says in no readable way which network it belongs to: {error}") from None
+    if not isinstance(info, dict):
+        raise InputError(f"{path} says in no readable way which network it belongs to: {info!r}")
+    return tensors, info
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:

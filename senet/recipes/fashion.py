@@ -9,9 +9,7 @@ from senet.train.recipe import Data, Model, Optim, Recipe, Schedule
 
 __all__ = ["resnet8", "resnet20", "seresnet8", "seresnet20"]
 
-_DATA = Data(
-    source="fashion-mnist", channels=1, mean=(0.2860,), std=(0.3530,), size=28, pad=2, batch_size=128
-)
+_DATA = Data(source="fashion-mnist", channels=1, mean=(0.2860,), std=(0.3530,), size=28, pad=2, batch_size=128)
 
 
 def _recipe(network: str) -> Recipe:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from senet.errors import InputError
 from senet.models.weights import load_into, read_tensors, write_tensors
+from senet.options import build
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
@@ -94,7 +95,7 @@ def load_checkpoint(
     optimizer.load_state_dict({"state": state, "param_groups": info["param_groups"]})
     if scaler is not None:
         scaler.load_state_dict(info["scaler"])
-    return Progress(**info["progress"])
+    return build(Progress, info["progress"], what=f"the progress in {path}")
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

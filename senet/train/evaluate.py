@@ -63,5 +63,3 @@ def evaluate(
         top5=None if top5 is None else 100 * float(top5.compute()),
         confusion=counts.tolist(),
     )
-
-

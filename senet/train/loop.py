@@ -163,7 +163,8 @@ def _accelerator(run: Run) -> Accelerator:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:  # they would train apart and write over one another
         raise InputError(
-            f"{started} processes were started, but they do not see one another; without a GPU, set ACCELERATE_USE_CPU=1"
+            f"{started} processes were started, but they do not see one another; without a GPU, "
+            "set ACCELERATE_USE_CPU=1"
         )
     return accelerator
 

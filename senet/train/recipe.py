@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from senet.errors import InputError
-from senet.options import checked, override, to_plain
+from senet.options import build, override, to_plain
 
 __all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]
 
@@ -130,7 +130,7 @@ class Recipe:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
         """The recipe that :func:`senet.options.to_plain` took apart."""
-        return cls(**checked(cls, plain, what=what))
+        return build(cls, plain, what=what)
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -143,9 +143,7 @@ class Recipe:
             plain = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a recipe: {error}") from None
-        if not isinstance(plain, dict) or not {"name", "model", "data"} <= plain.keys():
-            raise InputError(f"{path} is not a recipe: it has no name, model and data")
-        return cls.from_plain(plain, what=str(path))
+        return cls.from_plain(plain, what=f"the recipe {path}")
 
 
 def _check(recipe: Recipe) -> None:

@@ -14,11 +14,11 @@ from torch import nn
 import senet
 from senet.errors import InputError
 from senet.models.weights import write_tensors
-from senet.options import to_plain
+from senet.options import flatten, to_plain
 from senet.train.checkpoint import Progress
 from senet.train.evaluate import Evaluation
 from senet.train.recipe import Recipe
-from senet.train.rundir import read_metrics, write_json
+from senet.train.rundir import RESUMABLE, read_metrics, write_json
 
 __all__ = ["Results"]
 
@@ -88,7 +88,7 @@ class Results:
             "run": str(self.out),
             "recipe": recipe.name,
             "model": recipe.model.name,
-            "model_options": to_plain(recipe.model.options),
+            "settings": _settings(recipe),
             "parameters": sum(p.numel() for p in weights.parameters()),
             "dataset": recipe.data.root or recipe.data.source,
             "val_images": score.images,
@@ -108,3 +108,9 @@ class Results:
         if self.write:
             write_json(self.out / "summary.json", summary)
         return summary
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What decided the result besides network, epochs, seed and images, which the summary names on their own."""
+    named = {"name", "model.name", "schedule.epochs", "run.seed", *RESUMABLE}
+    return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in named}

@@ -17,10 +17,19 @@ from torch import Tensor, nn
 from senet.errors import InputError
 from senet.models import create_model
 from senet.models.weights import load_into, read_tensors
-from senet.options import to_plain
+from senet.options import flatten, to_plain
 from senet.train.recipe import Model, Recipe
 
-__all__ = ["Trained", "open_folder", "read_metrics", "read_run", "read_summary", "write_json"]
+__all__ = [
+    "RESUMABLE",
+    "Trained",
+    "build_model",
+    "open_folder",
+    "read_metrics",
+    "read_run",
+    "read_summary",
+    "write_json",
+]
 
 # What may change when a run is resumed: it decides nothing about the weights.
 RESUMABLE = ("data.root", "data.workers", "run.log_every", "run.save_every", "run.tensorboard")
@@ -47,6 +56,8 @@ def open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if saved.exists():
             _compare(saved, recipe, resume=resume)
+        for draft in out.glob(".*.tmp"):  # a killed run was writing it
+            draft.unlink()
         write_json(saved, to_plain(recipe))
     except OSError as error:
         raise InputError(f"cannot write into {out}: {error.strerror}; name another folder with --out") from None
@@ -54,7 +65,7 @@ def open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
 
 def _compare(saved: Path, recipe: Recipe, *, resume: bool) -> None:
     before = Recipe.load(saved)
-    old, new = _flat(to_plain(before)), _flat(to_plain(recipe))
+    old, new = flatten(to_plain(before)), flatten(to_plain(recipe))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in RESUMABLE]
     if changed:
         differences = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed[:5])
@@ -67,13 +78,6 @@ def _compare(saved: Path, recipe: Recipe, *, resume: bool) -> None:
             f"{saved.parent} already holds a run of this recipe; continue it with --resume, "
             "or name another folder with --out"
         )
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
-    for key, value in plain.items():
-        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return result
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,7 +134,9 @@ def read_run(path: Path, *, weights: str = "model") -> Trained:
 
 
 def _build(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
-    recipe = Recipe.from_plain(info["recipe"], what=what)
+    if not isinstance(info["classes"], list) or not all(isinstance(name, str) for name in info["classes"]):
+        raise InputError(f"{what}: classes is {info['classes']!r}; accepted: a list of names")
+    recipe = Recipe.from_plain(info["recipe"], what=f"the recipe in {what}")
     model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
     load_into(model, tensors, what=what)
     return Trained(model.eval(), recipe, tuple(info["classes"]), info)

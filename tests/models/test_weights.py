@@ -96,3 +96,10 @@ def test_what_is_missing_extra_and_of_another_shape_is_listed():
 def test_a_long_list_is_cut():
     with pytest.raises(InputError, match="and 51 more"):
         load_into(create_model("cifar_seresnet8"), {}, what="nothing")
+
+
+@pytest.mark.parametrize("info", ["{", "[]", "3"])
+def test_metadata_that_nobody_can_read(path, info):
+    save_file({"a": torch.zeros(1)}, path, {"senet": info})
+    with pytest.raises(InputError, match="says in no readable way"):
+        read_tensors(path)

@@ -82,7 +82,9 @@ def test_learns(tiny, tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 6, 7, 11, 17])
 def test_interrupted_and_resumed_ends_the_same(tiny, tmp_path, steps):
-    recipe = tiny.override({"run.save_every": 2, "run.ema_decay": 0.9, "schedule.name": "plateau", "schedule.patience": 0})
+    recipe = tiny.override(
+        {"run.save_every": 2, "run.ema_decay": 0.9, "schedule.name": "plateau", "schedule.patience": 0}
+    )
     train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "broken", watchers=[Stop(steps)])
@@ -195,7 +197,7 @@ def test_tensorboard_if_asked(tiny, tmp_path):
 def test_fp16_needs_a_gpu(tiny, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match="run.precision is 'fp16', which cannot be had here"):
+    with pytest.raises(InputError, match=r"run\.precision is 'fp16', which cannot be had here"):
         train(tiny.override({"run.precision": "fp16"}), tmp_path)
 
 

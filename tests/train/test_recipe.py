@@ -59,7 +59,7 @@ def test_override_reaches_every_group_and_leaves_the_original_alone():
     ],
 )
 def test_refuses_what_no_training_could_have(changes, words):
-    with pytest.raises(InputError, match=".*") as refused:
+    with pytest.raises(InputError) as refused:
         synthetic(**changes)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -68,7 +68,7 @@ def test_refuses_what_no_training_could_have(changes, words):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', "\x00\xff"])
 def test_refuses_a_file_that_is_no_recipe(tmp_path, text):
     (tmp_path / "recipe.json").write_bytes(text.encode("latin1"))
-    with pytest.raises(InputError, match="is not a recipe"):
+    with pytest.raises(InputError, match=r"recipe\.json (is not a recipe|lacks|is \[\])"):
         Recipe.load(tmp_path / "recipe.json")
 
 

@@ -1,0 +1,154 @@
+"""Runs that differ in nothing but their seed, gathered into arms."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from senet.errors import InputError
+
+__all__ = ["Arm", "Spread", "group"]
+
+_NEEDED = ("run", "recipe", "model", "parameters", "seed", "epochs", "seconds", "top1", "top5", "val_loss", "dataset")
+# What makes two runs two samples of one thing: these agree, only the seed differs.
+_ARM = ("model", "epochs", "settings")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1 in the denominator; None for n = 1) of one number over seeds."""
+
+    n: int
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of at least one value; a value that is not finite (a loss that diverged) passes through."""
+        n, mean = len(values), statistics.fmean(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        return cls(n, mean, math.sqrt(squares / (n - 1)) if n > 1 else None)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs that differ in nothing but their seed. Accuracies are percent, seconds those of the training."""
+
+    name: str
+    model: str
+    recipe: str
+    epochs: int
+    parameters: int
+    dataset: str
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]  # in the order of seeds, as are the accuracies
+    accuracies: tuple[float, ...]
+    top1: Spread
+    top5: Spread | None
+    val_loss: Spread
+    seconds: Spread
+
+
+def group(summaries: Iterable[Mapping[str, Any]]) -> tuple[Arm, ...]:
+    """Groups the summaries of runs into arms, in the order in which each arm first appears.
+
+    Args:
+        summaries: as :func:`senet.analysis.compare.compare` takes them.
+
+    Raises:
+        InputError: no run, a key missing, results that are no percentages, different data sets or classes, or
+            one seed twice in an arm (the same thing twice is no evidence).
+    """
+    runs = [_checked(summary) for summary in summaries]
+    if not runs:
+        raise InputError("there is no run to compare; give the folder of at least one")
+    _same(runs, "dataset", "data sets")
+    _same(runs, "classes", "lists of classes")
+    _same(runs, "val_images", "numbers of held-out images")
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        key = json.dumps([run.get(name) for name in _ARM], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    names = _names([members[0] for members in groups.values()])
+    return tuple(_arm(name, members) for name, members in zip(names, groups.values(), strict=True))
+
+
+def _checked(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    missing = [name for name in _NEEDED if name not in summary]
+    if missing:
+        raise InputError(
+            f"the summary of run {summary.get('run', '?')!r} lacks {', '.join(missing)}; evaluate the run again"
+        )
+    for name in ("top1", "top5"):
+        value = summary[name]
+        if not (name == "top5" and value is None) and not 0 <= value <= 100:
+            raise InputError(f"run {summary['run']!r}: {name} is {value}; accepted: percent, from 0 to 100")
+    for name in ("parameters", "seconds"):
+        if not summary[name] > 0:
+            raise InputError(f"run {summary['run']!r}: {name} is {summary[name]}; accepted: numbers above 0")
+    return summary
+
+
+def _same(runs: Sequence[Mapping[str, Any]], name: str, words: str) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.get(name) != first.get(name):
+            raise InputError(
+                f"runs {first['run']!r} and {run['run']!r} have different {words} ({_short(first.get(name))} and "
+                f"{_short(run.get(name))}); compare runs on the same data"
+            )
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _names(firsts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The model's name where that tells the arms apart; else with what differs between the arms of that model."""
+    names = []
+    for run in firsts:
+        own = _settings(run)
+        others = [_settings(other) for other in firsts if other["model"] == run["model"]]
+        keys = {key for settings in (own, *others) for key in settings}
+        differing = sorted(key for key in keys if any(other.get(key) != own.get(key) for other in others))
+        parts = [f"{key}={own[key]}" for key in differing if key in own]
+        names.append(run["model"] + (f" ({', '.join(parts)})" if parts else ""))
+    return names
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {"epochs": run["epochs"], **run.get("settings", {})}
+
+
+def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
+    by_seed: dict[int, Mapping[str, Any]] = {}
+    for run in runs:
+        twin = by_seed.setdefault(run["seed"], run)
+        if twin is not run:
+            raise InputError(
+                f"runs {twin['run']!r} and {run['run']!r} are both seed {run['seed']} of {name}; a seed repeated "
+                "is no new evidence, leave one out"
+            )
+    ordered = [by_seed[seed] for seed in sorted(by_seed)]
+    first = ordered[0]
+    top5 = [run["top5"] for run in ordered if run["top5"] is not None]
+    return Arm(
+        name=name,
+        model=first["model"],
+        recipe=first["recipe"],
+        epochs=first["epochs"],
+        parameters=first["parameters"],
+        dataset=first["dataset"],
+        seeds=tuple(sorted(by_seed)),
+        runs=tuple(str(run["run"]) for run in ordered),
+        accuracies=tuple(run["top1"] for run in ordered),
+        top1=Spread.of([run["top1"] for run in ordered]),
+        top5=Spread.of(top5) if len(top5) == len(ordered) else None,
+        val_loss=Spread.of([run["val_loss"] for run in ordered]),
+        seconds=Spread.of([run["seconds"] for run in ordered]),
+    )

@@ -1,0 +1,123 @@
+"""Runs compared honestly: differences between runs of equal seed, and what may be said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from senet.analysis.arms import Arm, Spread, group
+from senet.analysis.student import t_quantile
+from senet.analysis.wording import signed
+from senet.options import to_plain
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Top-1 of ``arm`` minus that of ``baseline``, in points, seed by seed.
+
+    ``half_width`` is that of the 95 % confidence interval of the mean, t(0.975, n - 1) sd / sqrt(n): a paired
+    t-test. It speaks of what the seed decides (initial weights, order, augmentation), not of which images happen
+    to be held out.
+    """
+
+    arm: str
+    baseline: str
+    seeds: tuple[int, ...]
+    points: tuple[float, ...]
+    spread: Spread | None  # None: no seed in common
+    half_width: float | None  # None: fewer than two seeds
+
+    @property
+    def shown(self) -> bool:
+        """Whether the seeds show a difference: the interval of the mean excludes zero."""
+        return self.spread is not None and self.half_width is not None and abs(self.spread.mean) > self.half_width
+
+    @property
+    def verdict(self) -> str:
+        """What may be said, in a sentence.
+
+        ``better`` or ``worse`` where the 95 % interval excludes zero (:attr:`shown`); ``no difference that these
+        n seeds can show`` where it does not; with one seed only its difference; with none in common nothing.
+        """
+        if self.spread is None:
+            return f"{self.arm} and {self.baseline} have no seed in common, so there is nothing to pair."
+        mean, n = self.spread.mean, self.spread.n
+        if self.half_width is None or self.spread.sd is None:
+            return (
+                f"{self.arm} minus {self.baseline} is {signed(mean)} points of top-1 with seed {self.seeds[0]}; "
+                "one seed shows nothing about spread."
+            )
+        numbers = f"sd of the difference {self.spread.sd:.2f}, n = {n}"
+        if self.shown:
+            word = "better" if mean > 0 else "worse"
+            return f"{self.arm} is {abs(mean):.2f} points of top-1 {word} than {self.baseline} ({numbers})."
+        return (
+            f"No difference that these {n} seeds can show: {self.arm} minus {self.baseline} is {signed(mean)} "
+            f"points of top-1 ({numbers})."
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms in the order given, each but the first compared with the first, the baseline."""
+
+    dataset: str
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    caveats: tuple[str, ...]  # sentences a reader of the verdicts must know
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as what JSON can write, with each verdict."""
+        plain: dict[str, Any] = to_plain(self)
+        for difference, written in zip(self.differences, plain["differences"], strict=True):
+            written.update(shown=difference.shown, verdict=difference.verdict)
+        return plain
+
+
+def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
+    """Groups runs into arms and compares every arm with the first, by equal seeds.
+
+    Args:
+        summaries: one a run, with ``run``, ``recipe``, ``model``, ``parameters``, ``seed``, ``epochs``,
+            ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss`` and ``dataset``; and
+            where known ``settings`` (what else decided the result, names and values), ``classes`` (names) and
+            ``val_images`` (how many images were held out). Runs of one model, as many epochs and the same settings
+            are one arm.
+
+    Raises:
+        InputError: no run, a key missing, results that are no percentages, different data sets or classes, or
+            one seed twice in an arm (the same thing twice is no evidence).
+    """
+    arms = group(summaries)
+    differences = tuple(_difference(arm, arms[0]) for arm in arms[1:])
+    return Comparison(arms[0].dataset, arms, differences, _caveats(arms))
+
+
+def _difference(arm: Arm, baseline: Arm) -> Difference:
+    mine, theirs = (dict(zip(a.seeds, a.accuracies, strict=True)) for a in (arm, baseline))
+    seeds = tuple(seed for seed in arm.seeds if seed in theirs)
+    points = tuple(mine[seed] - theirs[seed] for seed in seeds)
+    spread = Spread.of(points) if points else None
+    half_width = None
+    if spread is not None and spread.sd is not None:
+        half_width = t_quantile(0.975, spread.n - 1) * spread.sd / math.sqrt(spread.n)
+    return Difference(arm.name, baseline.name, seeds, points, spread, half_width)
+
+
+def _caveats(arms: Sequence[Arm]) -> tuple[str, ...]:
+    caveats = []
+    if len({arm.epochs for arm in arms}) > 1:
+        each = ", ".join(f"{arm.name}: {arm.epochs}" for arm in arms)
+        caveats.append(f"The arms were not trained for the same number of epochs ({each}).")
+    unpaired = sorted({seed for arm in arms for seed in arm.seeds if any(seed not in a.seeds for a in arms)})
+    if unpaired:
+        caveats.append(f"Not every arm has every seed; missing somewhere: {', '.join(map(str, unpaired))}.")
+    if len(arms) > 2:
+        caveats.append(
+            f"{len(arms) - 1} differences are tested at 95 % each: the more there are, the more likely one is chance."
+        )
+    return tuple(caveats)

@@ -1,0 +1,166 @@
+"""What a network costs, and what share of it the blocks are: parameters, multiply-adds, elements touched.
+
+The paper's "FLOPs" are multiply-adds of convolutions and linear layers (Table 2). Squeeze and scale have none, yet
+they read and write whole maps, so their elements are counted by themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from senet.blocks import BLOCKS, Recalibrate
+from senet.blocks.stages import NoSqueeze
+from senet.errors import InputError
+
+__all__ = ["Complexity", "Cost", "count"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs; costs add up.
+
+    Attributes:
+        parameters: trained numbers (buffers are not among them).
+        multiply_adds: of convolutions and matrix products; pooling, norms, gates and sums count 0.
+        activations: elements that convolutions and linear layers put out (Radosavovic et al., arXiv 2003.13678).
+        squeezed: elements that squeezes reduce; a map read twice, as by CBAM, counts once.
+        scaled: elements that are multiplied by a gate.
+    """
+
+    parameters: int = 0
+    multiply_adds: int = 0
+    activations: int = 0
+    squeezed: int = 0
+    scaled: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.parameters + other.parameters,
+            self.multiply_adds + other.multiply_adds,
+            self.activations + other.activations,
+            self.squeezed + other.squeezed,
+            self.scaled + other.scaled,
+        )
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The cost of a network, whole and in parts.
+
+    Attributes:
+        total: the whole network.
+        attention: its blocks, that is the sum of ``sites``.
+        stages: its direct children by name, in order.
+        stage_attention: the blocks inside each of them.
+        sites: each block by its module name; a block inside a block is part of it.
+    """
+
+    total: Cost
+    attention: Cost
+    stages: dict[str, Cost] = field(default_factory=dict)
+    stage_attention: dict[str, Cost] = field(default_factory=dict)
+    sites: dict[str, Cost] = field(default_factory=dict)
+
+
+def count(model: nn.Module, input_size: tuple[int, int, int]) -> Complexity:
+    """Counts what a network costs for one image.
+
+    A copy runs once on the meta device, in evaluation mode: shapes only, no memory, no arithmetic, and the network
+    itself is left alone. Multiply-adds are half of what :class:`torch.utils.flop_counter.FlopCounterMode` counts.
+    Works for any network that takes one map; only blocks of :mod:`senet.blocks` are known as attention.
+
+    Args:
+        model: the network, on any device.
+        input_size: channels, height and width of the image.
+
+    Raises:
+        InputError: ``input_size`` is not three numbers of 1 or more.
+    """
+    if len(input_size) != 3 or min(input_size) < 1:
+        raise InputError(f"input_size is {tuple(input_size)}; accepted: channels, height and width, each 1 or more")
+    twin = _on_meta(model).eval()
+    dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
+    with torch.no_grad(), _elements(twin) as elements, FlopCounterMode(display=False) as flops:
+        twin(torch.empty(1, *input_size, dtype=dtype, device="meta"))
+    by_module = flops.get_flop_counts()
+
+    def cost(name: str) -> Cost:
+        """The cost of a module with all it holds."""
+        module = twin.get_submodule(name)
+        flop_name = ".".join(filter(None, (type(twin).__name__, name)))
+        return Cost(
+            parameters=sum(p.numel() for p in module.parameters()),
+            multiply_adds=sum(by_module.get(flop_name, {}).values()) // 2,
+            **{key: sum(n for inner, n in found.items() if _within(inner, name)) for key, found in elements.items()},
+        )
+
+    sites = {name: cost(name) for name in _sites(twin)}
+    children = [name for name, _ in twin.named_children()]
+    return Complexity(
+        total=cost(""),
+        attention=sum(sites.values(), Cost()),
+        stages={name: cost(name) for name in children},
+        stage_attention={
+            name: sum((part for site, part in sites.items() if _within(site, name)), Cost()) for name in children
+        },
+        sites=sites,
+    )
+
+
+def _on_meta(model: nn.Module) -> nn.Module:
+    """A copy without memory. The model's own forward hooks stay behind: they would see tensors without values."""
+    memo: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    for p in model.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+    twin = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        module._forward_hooks.clear()
+    return twin
+
+
+def _within(name: str, outer: str) -> bool:
+    return outer in ("", name) or name.startswith(f"{outer}.")
+
+
+def _sites(model: nn.Module) -> list[str]:
+    """The names of the outermost blocks."""
+    kinds: tuple[type[nn.Module], ...] = (Recalibrate, *BLOCKS.values())
+    names: list[str] = []
+    for name, module in model.named_modules():
+        if isinstance(module, kinds) and not any(_within(name, site) for site in names):
+            names.append(name)
+    return names
+
+
+@contextmanager
+def _elements(model: nn.Module) -> Iterator[dict[str, dict[str, int]]]:
+    """Counts elements by kind and by the name of the module that makes, squeezes or scales them."""
+    found: dict[str, dict[str, int]] = {"activations": {}, "squeezed": {}, "scaled": {}}
+
+    def watch(kind: str, name: str, module: nn.Module, *, given: bool) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            found[kind][name] = found[kind].get(name, 0) + (args[0] if given else output).numel()
+
+        return module.register_forward_hook(hook)
+
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            handles.append(watch("activations", name, module, given=False))
+        if isinstance(module, Recalibrate):
+            handles.append(watch("scaled", name, module, given=False))
+            if not isinstance(module.squeeze, NoSqueeze):
+                handles.append(watch("squeezed", name, module.squeeze, given=True))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

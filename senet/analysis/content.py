@@ -1,0 +1,74 @@
+"""What a report is made of: plain data, filed by run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from senet.analysis.compare import Comparison
+from senet.analysis.gates import GateStatistics
+from senet.errors import InputError
+
+__all__ = ["Example", "Report"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out image and what some of the runs take it for."""
+
+    image: Tensor  # uint8, (H, W) grey or (H, W, 3) RGB
+    truth: str
+    predictions: Mapping[str, Sequence[tuple[str, float]]]  # run -> (class, probability), most probable first
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report is made of. Whatever belongs to one run is filed under its ``run`` of the summaries.
+
+    All but title, comparison and classes may be left out, for some runs or for all: its part of the page is then
+    left out too.
+
+    Attributes:
+        title: heads the page.
+        comparison: the answer, from :func:`senet.analysis.compare.compare`.
+        classes: names of the K classes.
+        histories: run -> for each epoch at least ``train_loss`` and ``val_top1`` (percent).
+        confusions: run -> (K, K) counts of images, rows the true class; those of an arm are added up.
+        examples: some held-out images.
+        gates: run -> the statistics of its gates; of each arm the first run that has any is shown.
+        recipe_diff: what differs between the recipes, as the lines of a unified diff.
+        versions: name -> version of what was used.
+    """
+
+    title: str
+    comparison: Comparison
+    classes: tuple[str, ...]
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    confusions: Mapping[str, Tensor] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+    gates: Mapping[str, GateStatistics] = field(default_factory=dict)
+    recipe_diff: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses what belongs to no run of the comparison.
+
+        Raises:
+            InputError: names the run, or the matrix that has another number of classes.
+        """
+        runs = {run for arm in self.comparison.arms for run in arm.runs}
+        predictions = {run for example in self.examples for run in example.predictions}
+        for run in (*self.histories, *self.confusions, *self.gates, *predictions):
+            if run not in runs:
+                raise InputError(
+                    f"the report has results of run {run!r}, which is not compared; compared: {sorted(runs)}"
+                )
+        for run, matrix in self.confusions.items():
+            if matrix.shape != (len(self.classes),) * 2:
+                raise InputError(
+                    f"the confusion matrix of run {run!r} is {tuple(matrix.shape)} for {len(self.classes)} classes; "
+                    "give one row and one column a class"
+                )

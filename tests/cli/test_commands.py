@@ -1,0 +1,166 @@
+"""Every command, as a user types it."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+import senet as package
+from senet.cli import app
+from senet.recipes import RECIPES
+
+COMMANDS = [command.name for command in app.registered_commands]
+QUICK = [
+    *("--set", "data.size=16", "--set", "data.limit=48", "--set", "data.batch_size=8", "--set", "optim.lr=0.02"),
+    *("--epochs", "1"),
+]
+
+
+def test_the_commands_are_these():
+    expected = ["compare", "doctor", "eval", "info", "models", "predict", "recipes", "report", "train", "twins"]
+    assert sorted(COMMANDS) == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(senet, command):
+    code, out, _ = senet(command, "--help")
+    assert code == 0
+    assert f"Example: senet {command}" in out
+
+
+def test_without_the_extra_it_says_what_to_install(senet, monkeypatch):
+    for module in [name for name in sys.modules if name == "senet.cli" or name.startswith(("senet.cli.", "typer"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    code, _, _ = senet("models")
+    assert "pip install 'senet[train,plot]'" in code
+
+
+def test_train_then_all_that_follows(senet, tmp_path, photos):
+    changes = [
+        "--set",
+        "data.size=16",
+        "--batch-size",
+        8,
+        "--epochs",
+        2,
+        "--lr",
+        0.05,
+        "--set",
+        "data.val_fraction=0.25",
+    ]
+    for seed in (0, 1):
+        for recipe in ("cifar.resnet8", "cifar.seresnet8"):
+            out = tmp_path / f"{recipe}-{seed}"
+            code, printed, _ = senet("train", recipe, "--data", photos, "--out", out, "--seed", seed, *changes)
+            assert code == 0
+            assert "top-1 on 6 validation images after 2 epochs" in " ".join(printed.split())
+    runs = sorted(tmp_path.iterdir(), key=lambda run: "seresnet" in run.name)
+
+    code, printed, _ = senet("compare", *runs)
+    assert code == 0
+    assert "cifar_seresnet8" in printed
+    code, printed, _ = senet("compare", *runs, "--json")
+    assert [arm["top1"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
+
+    code, _, _ = senet("report", *runs, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert code == 0
+    for word in ("cifar_seresnet8", "layer3.0.se", "blue", "data:image/png"):
+        assert word in page
+
+
+def test_resume_goes_on_and_says_so(senet, tmp_path):
+    words = ["train", "synthetic.resnet8", "--out", tmp_path, *QUICK]
+    assert senet(*words)[0] == 0
+    code, out, _ = senet(*words, "--resume")
+    assert code == 0
+    assert "after 1 epochs" in " ".join(out.split())
+
+
+def test_twins_trains_compares_and_reports(senet, tmp_path):
+    code, out, err = senet("twins", "synthetic.resnet8", "synthetic.seresnet8", "--seeds", 2, "--out", tmp_path, *QUICK)
+    assert code == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [arm["model"] for arm in summary["arms"]] == ["cifar_resnet8", "cifar_seresnet8"]
+    assert [arm["seeds"] for arm in summary["arms"]] == [[0, 1], [0, 1]]
+    assert summary["differences"][0]["verdict"] in " ".join(out.split())
+    assert (tmp_path / "report.html").is_file()
+    assert err.count("epoch 1/1") == 4
+
+
+def test_eval_counts_every_image(senet, trained, photos):
+    code, out, _ = senet("eval", trained, "--data", photos, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["classes"] == ["blue", "red"]
+    assert sum(map(sum, result["confusion"])) == 24
+    assert result["top1"] == 100 * (result["confusion"][0][0] + result["confusion"][1][1]) / 24
+    code, out, _ = senet("eval", trained, "--weights", "best")  # the run's own held-out images
+    assert code == 0
+    assert "6 images" in out
+
+
+def test_predict_names_classes_and_probabilities(senet, trained, photos):
+    images = [photos / "blue" / "03.png", photos / "red" / "05.png"]
+    code, out, _ = senet("predict", trained, *images, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found) == [str(image) for image in images]
+    for best in found.values():
+        assert {row["class"] for row in best} == {"blue", "red"}
+        assert sum(row["probability"] for row in best) == pytest.approx(1)
+        assert best[0]["probability"] >= best[1]["probability"]
+    code, out, _ = senet("predict", trained / "model.safetensors", *images, "--top", 1)
+    assert code == 0
+    assert out.count("%") == 2
+
+
+def test_predict_says_what_eval_says(senet, trained, photos):
+    images = sorted(photos.glob("*/*.png"))
+    found = json.loads(senet("predict", trained, *images, "--json")[1])
+    right = sum(best[0]["class"] in name for name, best in found.items())
+    assert json.loads(senet("eval", trained, "--data", photos, "--json")[1])["top1"] == pytest.approx(100 * right / 24)
+
+
+def test_models(senet):
+    code, out, _ = senet("models", "se*50", "--json")
+    assert code == 0
+    assert json.loads(out) == [{"name": "seresnet50", "parameters": 28_088_024}]
+    assert "28,088,024" in senet("models")[1]
+
+
+def test_info(senet):
+    code, out, _ = senet("info", "seresnet50")
+    assert code == 0
+    for number in ("28,088,024", "4,091,699,200", "2,530,992", "2,514,944", "5,519,360"):
+        assert number in out
+    code, out, _ = senet("info", "seresnet50", "--set", 'attn_options={"bias": false}', "--size", 64, "--json")
+    assert json.loads(out)["total"]["parameters"] == 28_071_976
+    assert json.loads(out)["size"] == 64
+
+
+def test_recipes(senet):
+    code, out, _ = senet("recipes")
+    assert code == 0
+    assert all(name in out for name in RECIPES)
+    assert "28,000" not in out
+    code, out, _ = senet("recipes", "cifar.resnet20")
+    assert "8.75 % error" in out
+    assert '"cifar_resnet20"' in out
+    assert json.loads(senet("recipes", "fashion.*", "--json")[1]).keys() == {
+        name for name in RECIPES if name.startswith("fashion.")
+    }
+
+
+def test_doctor(senet):
+    code, out, _ = senet("doctor")
+    assert code == 0
+    assert package.__version__ in out
+    assert "torchvision" in out
+
+
+def test_a_copy_of_a_run_is_complete(senet, trained, tmp_path, photos):
+    shutil.copytree(trained, tmp_path / "moved")
+    assert senet("eval", tmp_path / "moved", "--data", photos)[0] == 0

@@ -1,0 +1,102 @@
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from senet.errors import InputError
+from senet.models.weights import write_tensors
+from senet.options import to_plain
+from senet.train.recipe import Model
+from senet.train.rundir import build_model, open_folder, read_metrics, read_run, read_summary
+
+
+def test_a_new_folder_gets_its_recipe(tiny, tmp_path):
+    open_folder(tmp_path / "a" / "b", tiny, resume=False)
+    assert json.loads((tmp_path / "a" / "b" / "recipe.json").read_text()) == to_plain(tiny)
+
+
+def test_a_folder_with_a_run_is_not_written_over(tiny, tmp_path):
+    open_folder(tmp_path, tiny, resume=False)
+    with pytest.raises(InputError, match="already holds a run of this recipe; continue it with --resume"):
+        open_folder(tmp_path, tiny, resume=False)
+    open_folder(tmp_path, tiny, resume=True)
+
+
+def test_a_run_of_another_recipe_is_named_with_what_differs(tiny, tmp_path):
+    open_folder(tmp_path, tiny, resume=False)
+    other = tiny.override({"optim.lr": 0.5, "model.options.placement": "pre"})
+    with pytest.raises(InputError) as refused:
+        open_folder(tmp_path, other, resume=True)
+    assert "model.options.placement None -> pre, optim.lr 0.02 -> 0.5" in str(refused.value)
+
+
+def test_a_folder_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write into .*; name another folder with --out"):
+        open_folder(tmp_path / "file" / "run", tiny, resume=False)
+
+
+def test_what_a_killed_run_was_writing_is_removed(tiny, tmp_path):
+    (tmp_path / ".model.safetensors.tmp").touch()
+    open_folder(tmp_path, tiny, resume=True)
+    assert os.listdir(tmp_path) == ["recipe.json"]
+
+
+def test_a_line_cut_off_is_no_metric(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
+    assert read_metrics(tmp_path) == [{"epoch": 1}]
+    assert read_metrics(tmp_path / "none") == []
+
+
+def test_reading_what_is_no_run(tiny, tmp_path):
+    for read in (read_summary, read_run):
+        with pytest.raises(InputError, match="holds no run"):
+            read(tmp_path)
+    tiny.save(tmp_path / "recipe.json")
+    with pytest.raises(InputError, match="is not complete"):
+        read_summary(tmp_path)
+    with pytest.raises(InputError, match="has not finished an epoch"):
+        read_run(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        read_run(tmp_path / "nothing.safetensors")
+
+
+def test_weights_of_another_network_are_listed(tiny, tmp_path):
+    plain = build_model(Model("cifar_resnet8"), 3, 10)
+    info = {"recipe": to_plain(tiny), "classes": list("abcdefghij")}
+    write_tensors(tmp_path / "model.safetensors", plain.state_dict(), info)
+    with pytest.raises(InputError, match=r"12 missing \(layer1.0.se.fc1.bias"):
+        read_run(tmp_path / "model.safetensors")
+
+
+def test_a_run_comes_back_as_it_was(tiny, tmp_path):
+    recipe = replace(tiny, model=Model("cifar_seresnet8", {"attn_options": {"reduction": 4}}))
+    model = build_model(recipe.model, 3, 7)
+    info = {"recipe": to_plain(recipe), "classes": list("abcdefg")}
+    write_tensors(tmp_path / "model.safetensors", model.state_dict(), info)
+    trained = read_run(tmp_path / "model.safetensors")
+    assert (trained.recipe, trained.classes) == (recipe, tuple("abcdefg"))
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(trained.model(x), model.eval()(x))
+
+
+def test_what_follows_from_the_data_is_no_option():
+    with pytest.raises(InputError, match="'num_classes' follows from the data"):
+        build_model(Model("cifar_resnet8", {"num_classes": 3}), 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"classes": ["a", "b"]}, "no weights of a trained network"),
+        ({"classes": ["a", "b"], "recipe": 3}, "accepted: names and values"),
+        ({"classes": ["a", "b"], "recipe": {"name": "x"}}, "lacks 'model', 'data'"),
+        ({"classes": "ab", "recipe": {}}, "classes"),
+    ],
+)
+def test_information_that_is_no_ones(tmp_path, info, said):
+    write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, info)
+    with pytest.raises(InputError, match=said):
+        read_run(tmp_path / "w.safetensors")
