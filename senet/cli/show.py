@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from senet.analysis.wording import duration, spread
+
 if TYPE_CHECKING:
-    from senet.analysis.arms import Spread
     from senet.analysis.compare import Comparison
     from senet.analysis.complexity import Complexity
     from senet.train.evaluate import Evaluation
@@ -24,13 +25,13 @@ __all__ = [
     "print_summary",
 ]
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)  # names of classes and files are no markup
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """The end of a training, in a line or two."""
     console.print(
-        f"{summary['model']} with {summary['parameters']:,} parameters: [bold]{summary['top1']:.2f} %[/bold] top-1 on "
+        f"{summary['model']} with {summary['parameters']:,} parameters: {summary['top1']:.2f} % top-1 on "
         f"{summary['val_images']:,} validation images after {summary['epochs']} epochs "
         f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
     )
@@ -46,7 +47,7 @@ def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
         table.add_row(name, f"{sum(row):,}", f"{100 * row[index] / sum(row):.2f} %" if sum(row) else "-")
     console.print(table)
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
-    console.print(f"[bold]top-1 {result.top1:.2f} %[/bold]{top5}, loss {result.loss:.4f}, {result.images:,} images")
+    console.print(f"top-1 {result.top1:.2f} %{top5}, loss {result.loss:.4f}, {result.images:,} images")
 
 
 def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
@@ -63,12 +64,12 @@ def print_comparison(comparison: Comparison) -> None:
         "network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds"
     )
     for arm in comparison.arms:
-        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds, digits=0))
+        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds))
     console.print(table)
     for difference in comparison.differences:
-        console.print(difference.verdict, style="bold", markup=False)
+        console.print(difference.verdict, style="bold")
     for caveat in comparison.caveats:
-        console.print(caveat, markup=False)
+        console.print(caveat)
 
 
 def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,21 +113,6 @@ def print_complexity(name: str, side: int, complexity: Complexity) -> None:
             f"{100 * blocks.multiply_adds / work:.2f} % multiply-adds; they also read {blocks.squeezed:,} elements to "
             f"squeeze and write {blocks.scaled:,} to scale, which no count of multiply-adds shows."
         )
-
-
-def spread(value: Spread, *, digits: int = 2) -> str:
-    """Mean and standard deviation over seeds."""
-    sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
-    return f"{value.mean:.{digits}f}{sd}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
 def _table(first: str, *numbers: str, caption: str | None = None) -> Table:

@@ -62,7 +62,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
     audience = Audience(watchers if accelerator.is_main_process else ())
 
     # Data, network, optimizer.
-    train_set, val_set = load_data(spec, progress=audience.loading)
+    with accelerator.main_process_first():  # if it has to be downloaded, one does
+        train_set, val_set = load_data(spec, progress=audience.loading)
     layout = {"device": device, "rank": rank, "world": world, "channels_last": run.channels_last}
     batches = make_loader(train_set, spec, train=True, seed=run.seed, accumulate=run.accumulate, **layout)
     val_batches = make_loader(val_set, spec, train=False, seed=run.seed, **layout)

@@ -1,0 +1,21 @@
+"""Images and labels for training and evaluation: where they come from, and how they are handed out."""
+
+from senet.train.data.batches import Loader
+from senet.train.data.image_set import ImageSet
+from senet.train.data.images import Progress, read_image
+from senet.train.data.loader import MemoryLoader, StreamLoader, make_loader
+from senet.train.data.preprocess import to_input
+from senet.train.data.sources import load_data, load_eval
+
+__all__ = [
+    "ImageSet",
+    "Loader",
+    "MemoryLoader",
+    "Progress",
+    "StreamLoader",
+    "load_data",
+    "load_eval",
+    "make_loader",
+    "read_image",
+    "to_input",
+]

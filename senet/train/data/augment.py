@@ -1,0 +1,75 @@
+"""The two augmentations of the recipes, each with its chance handed in."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+__all__ = ["crop_flip", "resized_crop"]
+
+_RATIOS = (3 / 4, 4 / 3)  # width to height, as in the Inception recipe
+_TRIES = 10
+
+
+def crop_flip(images: Tensor, chance: Tensor, *, pad: int) -> Tensor:
+    """Pads with zeros, crops back to the size at random, and flips every second image left to right.
+
+    The standard augmentation for CIFAR (He et al. 2015, section 4.2; Lee et al. 2015). The images are
+    normalised already, so the zeros are the mean colour, as in the original code, which pads what the mean
+    was subtracted from; torchvision's ``RandomCrop`` on the raw image would pad with black.
+
+    Args:
+        images: ``(N, channels, height, width)``, normalised.
+        chance: ``(N, 3)`` in [0, 1): row, column, flip.
+        pad: zeros on each side, in pixels; 0 leaves only the flip.
+
+    Returns:
+        The shape, dtype and device of ``images``.
+    """
+    if pad:
+        height, width = images.shape[-2:]
+        top, left = (chance[:, :2] * (2 * pad + 1)).long().unbind(1)
+        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+        images = windows[torch.arange(len(images), device=images.device), :, top, left]
+    flip = chance[:, 2] < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def resized_crop(image: Tensor, chance: np.random.Generator, *, size: int, min_area: float) -> Tensor:
+    """A random part of the image, resized to a square (Szegedy et al. 2014, arXiv:1409.4842, section 6).
+
+    The part has a share of the area uniform in [min_area, 1] and a ratio of width to height log-uniform in
+    [3/4, 4/3]. After ten parts that do not fit, the largest central one with an allowed ratio is taken, as
+    torchvision's ``RandomResizedCrop`` does.
+
+    Args:
+        image: ``(channels, height, width)`` uint8.
+        chance: decides.
+        size: height and width of the result.
+        min_area: smallest share of the area.
+
+    Returns:
+        ``(channels, size, size)`` uint8.
+    """
+    top, left, height, width = _box(image.shape[1], image.shape[2], chance, min_area)
+    return transforms.resized_crop(image, top, left, height, width, [size, size], antialias=True)
+
+
+def _box(rows: int, columns: int, chance: np.random.Generator, min_area: float) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the part."""
+    low, high = (math.log(ratio) for ratio in _RATIOS)
+    for _ in range(_TRIES):
+        area = rows * columns * chance.uniform(min_area, 1)
+        ratio = math.exp(chance.uniform(low, high))
+        height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 0 < height <= rows and 0 < width <= columns:
+            top, left = chance.integers(rows - height + 1), chance.integers(columns - width + 1)
+            return int(top), int(left), height, width
+    width = min(columns, max(1, round(rows * _RATIOS[1])))
+    height = min(rows, max(1, round(columns / _RATIOS[0])))
+    return (rows - height) // 2, (columns - width) // 2, height, width

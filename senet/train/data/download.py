@@ -1,0 +1,40 @@
+"""Fetching a known file once, checked by its hash."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from pathlib import Path
+
+from torchvision.datasets.utils import download_url
+
+from senet.errors import InputError
+
+__all__ = ["cache_dir", "download"]
+
+
+def cache_dir() -> Path:
+    """Where downloaded data sets are kept: ``$SENET_DATA``, or ``~/.cache/senet/data``."""
+    return Path(os.environ.get("SENET_DATA") or "~/.cache/senet/data").expanduser()
+
+
+def download(url: str, md5: str, *, folder: str, otherwise: str) -> Path:
+    """The file at ``url`` in the cache, downloaded if it is not there or not whole.
+
+    Of several processes let one load the data first: two may not write the same file.
+
+    Args:
+        url: where it is; the last part is its name.
+        md5: its hash, in hexadecimal.
+        folder: the folder in the cache.
+        otherwise: what the reader can do where downloading fails.
+
+    Raises:
+        InputError: it cannot be downloaded, or is not the expected file; says why and ends with ``otherwise``.
+    """
+    path = cache_dir() / folder / url.rpartition("/")[2]
+    try:
+        download_url(url, str(path.parent), path.name, md5)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: the hash is another
+        raise InputError(f"cannot download {url} to {path.parent}: {error}; {otherwise}") from error
+    return path

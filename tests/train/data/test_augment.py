@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as transforms
+
+from senet.train.data.augment import _box, crop_flip, resized_crop
+from senet.train.data.randomness import stream
+
+
+def naive_crop_flip(image: torch.Tensor, chance: torch.Tensor, pad: int) -> torch.Tensor:
+    """One image, written as the papers say it."""
+    channels, height, width = image.shape
+    padded = torch.zeros(channels, height + 2 * pad, width + 2 * pad)
+    padded[:, pad : pad + height, pad : pad + width] = image
+    top, left = (math.floor(float(number) * (2 * pad + 1)) for number in chance[:2])
+    crop = padded[:, top : top + height, left : left + width]
+    return crop[:, :, torch.arange(width - 1, -1, -1)] if chance[2] < 0.5 else crop
+
+
+def test_crop_flip_is_what_is_done_image_by_image():
+    source = torch.Generator().manual_seed(0)
+    for shape, pad in [((64, 3, 32, 32), 4), ((64, 1, 28, 28), 2), ((16, 3, 5, 9), 1), ((16, 3, 8, 8), 0)]:
+        images, chance = torch.randn(shape, generator=source), torch.rand(shape[0], 3, generator=source)
+        wanted = torch.stack([naive_crop_flip(image, row, pad) for image, row in zip(images, chance, strict=True)])
+        assert torch.equal(crop_flip(images, chance, pad=pad), wanted)
+
+
+def test_crop_reaches_every_offset_and_no_further():
+    pad = 2
+    least, most = torch.zeros(1, 3), torch.full((1, 3), 1 - 2**-24)  # the largest float32 below 1
+    image = torch.arange(1.0, 26).view(1, 1, 5, 5)
+    assert crop_flip(image, least, pad=pad)[0, 0, 2:, :3].flip(1).equal(image[0, 0, :3, :3])  # 0 flips, too
+    assert crop_flip(image, most, pad=pad)[0, 0, :3, :3].equal(image[0, 0, 2:, 2:])
+    chance = torch.from_numpy(stream("batch").random((2000, 3), "float32"))
+    crops = crop_flip(image.expand(2000, -1, -1, -1), chance, pad=pad)
+    assert len(torch.unique(crops.flatten(1), dim=0)) == 5 * 5 * 2
+
+
+def test_padding_is_zero_in_what_is_given():
+    crops = crop_flip(torch.ones(1, 3, 4, 4), torch.tensor([[0.0, 0.0, 0.9]]), pad=1)
+    assert crops[0, 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
+
+
+def test_resized_crop_is_the_box_resized():
+    image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for index in range(20):
+        top, left, height, width = _box(40, 60, stream("image", index=index), 0.08)
+        part = image[:, top : top + height, left : left + width]
+        wanted = transforms.resize(part, [16, 16], antialias=True)
+        result = resized_crop(image, stream("image", index=index), size=16, min_area=0.08)
+        assert torch.equal(result, wanted)
+
+
+def test_boxes_have_the_shares_and_ratios_asked_for():
+    chance = stream("image")
+    boxes = np.array([_box(400, 400, chance, 0.25) for _ in range(3000)], float)
+    top, left, height, width = boxes.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 400).all()
+    assert (left + width <= 400).all()
+    share, ratio = height * width / 400**2, width / height
+    assert 0.245 < share.min() < 0.27
+    assert share.max() > 0.9
+    assert 0.74 < ratio.min() < 0.77
+    assert 1.30 < ratio.max() < 1.34
+    # Uniform in [0.25, 1] has mean 0.625; of the largest boxes, those that do not fit are drawn again.
+    assert 0.5 < share.mean() < 0.625
+    assert abs(np.log(ratio).mean()) < 0.015
+
+
+def test_box_of_an_image_where_none_fits_is_the_largest_central_one():
+    assert _box(3, 300, stream("image"), 1.0) == (0, 148, 3, 4)
+    assert _box(300, 3, stream("image"), 1.0) == (148, 0, 4, 3)
+    assert _box(1, 1, stream("image"), 0.08) == (0, 0, 1, 1)
