@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## Train an SE network and its plain twin on Fashion-MNIST; the page is runs/demo/report.html
 	@sh tools/system-packages.sh dataset-fashion-mnist
-	$(BIN)/senet twins fashion.resnet8 fashion.seresnet8 --seeds 3 --epochs 1 --out runs/demo --resume
+	$(BIN)/senet twins fashion.resnet8 fashion.seresnet8 --seeds 3 --epochs 3 --set data.limit=30000 --out runs/demo --resume
 
 test: $(STAMP) ## Run the tests
 	@sh tools/system-packages.sh chromium dataset-fashion-mnist

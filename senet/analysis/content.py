@@ -33,6 +33,7 @@ class Report:
 
     Attributes:
         title: heads the page.
+        subtitle: stands below it, in small.
         comparison: the answer, from :func:`senet.analysis.compare.compare`.
         classes: names of the K classes.
         histories: run -> for each epoch at least ``train_loss`` and ``val_top1`` (percent).
@@ -46,6 +47,7 @@ class Report:
     title: str
     comparison: Comparison
     classes: tuple[str, ...]
+    subtitle: str = ""
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     confusions: Mapping[str, Tensor] = field(default_factory=dict)
     examples: Sequence[Example] = ()

@@ -55,14 +55,9 @@ def _interval(difference: Difference) -> str:
 def _cost(arm: Arm, baseline: Arm) -> str:
     more = arm.parameters - baseline.parameters
     share = 100 * abs(more) / baseline.parameters
-    parameters = (
-        f"{wording.count(abs(more))} {'fewer' if more < 0 else 'more'} parameters ({share:.1f} %)" if more else ""
-    )
-    times = arm.seconds.mean / baseline.seconds.mean
-    return (
-        f"{arm.name} has {parameters or 'as many parameters'} and its training took {times:.2f} times as long "
-        f"as that of {baseline.name}."
-    )
+    if not more:
+        return f"{arm.name} has as many parameters as {baseline.name}."
+    return f"{arm.name} has {wording.count(abs(more))} {'fewer' if more < 0 else 'more'} parameters ({share:.1f} %)."
 
 
 def _curves(report: Report) -> Iterator[str]:

@@ -36,9 +36,7 @@ def render(report: Report, out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        count=wording.count, duration=wording.duration, percent=wording.percent, spread=wording.spread
-    )
+    environment.filters.update(count=wording.count, percent=wording.percent, spread=wording.spread)
     html = environment.get_template("report.html.jinja").render(page.view(report))
     draft = out.with_name(f".{out.name}.tmp")
     try:

@@ -82,7 +82,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
     checkpoint = out / "checkpoint.safetensors"
     state = {"model": model, "ema": average, "optimizer": optimizer, "scaler": accelerator.scaler}
     progress = load_checkpoint(checkpoint, **state) if resume and checkpoint.exists() else Progress()
-    results = Results(out, recipe, train_set.classes, epochs=progress.epoch, write=accelerator.is_main_process)
+    results = Results(out, recipe, train_set, epochs=progress.epoch, write=accelerator.is_main_process)
     steps = len(batches) // run.accumulate
 
     score: Evaluation | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         title=_title(comparison, recipe.data.source),
         comparison=comparison,
         classes=held_out.classes,
+        subtitle=_subtitle(summaries[0]),
         histories={summary["run"]: read_metrics(Path(summary["run"])) for summary in summaries},
         confusions={summary["run"]: torch.tensor(summary["confusion"]) for summary in summaries},
         examples=_examples(firsts, held_out),
@@ -49,6 +50,13 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         versions={**summaries[0]["versions"], "device": summaries[0]["device"]},
     )
     render(report, out)
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    return (
+        f"{summary['dataset']}, {len(summary['classes'])} classes; trained on {summary['train_images']:,} images, "
+        f"judged on {summary['val_images']:,} others"
+    )
 
 
 def _title(comparison: Comparison, source: str) -> str:

@@ -16,6 +16,7 @@ from senet.errors import InputError
 from senet.models.weights import write_tensors
 from senet.options import flatten, to_plain
 from senet.train.checkpoint import Progress
+from senet.train.data import ImageSet
 from senet.train.evaluate import Evaluation
 from senet.train.recipe import Recipe
 from senet.train.rundir import RESUMABLE, read_metrics, write_json
@@ -29,13 +30,14 @@ class Results:
     Args:
         out: the run's folder.
         recipe: what is trained.
-        classes: class names.
+        train_set: the images trained on.
         epochs: how many epochs the run has behind it; metrics of later ones, which a crash has left, are dropped.
         write: whether this process writes; of several, one does.
     """
 
-    def __init__(self, out: Path, recipe: Recipe, classes: tuple[str, ...], *, epochs: int, write: bool) -> None:
-        self.out, self.recipe, self.classes, self.write = out, recipe, classes, write
+    def __init__(self, out: Path, recipe: Recipe, train_set: ImageSet, *, epochs: int, write: bool) -> None:
+        self.out, self.recipe, self.write = out, recipe, write
+        self.classes, self.train_images = train_set.classes, len(train_set)
         self.history = read_metrics(out)[:epochs]
         if write:
             lines = "".join(json.dumps(metrics) + "\n" for metrics in self.history)
@@ -91,6 +93,7 @@ class Results:
             "settings": _settings(recipe),
             "parameters": sum(p.numel() for p in weights.parameters()),
             "dataset": recipe.data.root or recipe.data.source,
+            "train_images": self.train_images,
             "val_images": score.images,
             "seed": recipe.run.seed,
             "epochs": recipe.schedule.epochs,

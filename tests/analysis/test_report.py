@@ -91,7 +91,7 @@ def test_the_answer_comes_first(written):
                      "What the gates do", "The runs", "Made with")
     ]  # fmt: skip
     assert places == sorted(places)
-    assert "791 more parameters (1.1 %) and its training took 1.08 times as long" in html
+    assert "seresnet8 has 791 more parameters (1.1 %)." in html
     assert "interval of the mean difference is +0.15 to +0.65 points" in html
     assert "91.00 ± 1.00" in html
     assert "12 of 15 blocks" in html

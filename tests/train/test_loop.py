@@ -241,3 +241,11 @@ def test_two_processes_share_the_work(tiny, tmp_path):
     # Norms see a process's share of the batch, so the losses are near, not equal.
     a, b = (read_metrics(r)[0]["train_loss"] for r in (run, tmp_path / "one"))
     assert a == pytest.approx(b, rel=0.1)
+
+
+def test_compiled(tmp_path):
+    run = run_in_processes(
+        tmp_path, "run.compile=true", "run.ema_decay=0.9", "schedule.epochs=1", "data.limit=16", processes=1
+    )
+    assert math.isfinite(read_metrics(run)[0]["val_loss"])
+    assert not any("_orig_mod" in name for name in weights(run))
