@@ -1,10 +1,14 @@
 """What the training loop costs over a bare PyTorch loop.
 
-Both train the same network on the same batches, step by step in turn: after each step of ours, told by a watcher, one
-of the bare loop's. The bare loop gets its batches ready made, so that ours pays for loading, augmentation,
-measuring and progress as well. The weights must be equal at the end, or nothing is printed but an error.
+Three networks are trained alike on the same batches, step by step in turn: after each step of ours, told by a watcher,
+one step each of two bare loops, in alternating order. The second bare loop is the control: its ratio to the first is 1
+but for the machine's noise. The bare loops get their batches ready made, so that ours pays for loading, augmentation,
+measuring and progress as well. On a CPU the weights must be equal at the end, or nothing is printed but an error.
 
-    python benchmarks/loop.py --steps 60 --model cifar_seresnet20
+A ratio is given with its 95 % interval (bootstrap of the median); where that is wider than the bound of 3 %, the
+machine was too noisy to tell, and the result says so.
+
+    python benchmarks/loop.py --steps 200 --model cifar_seresnet20
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import tempfile
@@ -31,6 +36,7 @@ from senet.train.optim import make_optimizer
 from senet.train.recipe import Data, Model, Optim, Recipe, Schedule
 from senet.train.rundir import build_model, read_run
 
+BOUND = 0.03  # what the loop may cost
 RESULTS = Path(__file__).parent / "results" / "loop.jsonl"
 
 
@@ -54,13 +60,13 @@ class BareLoop:
 
 
 class InTurn(ConsoleWatch):
-    """After each step of our loop, takes its time and then a step of the bare one."""
+    """After each step of our loop, takes its time and then a step of each bare one."""
 
-    def __init__(self, bare: BareLoop) -> None:
+    def __init__(self, bare: list[BareLoop]) -> None:
         super().__init__()
         self.bare = bare
         self.ours: list[float] = []
-        self.theirs: list[float] = []
+        self.theirs: list[list[float]] = [[] for _ in bare]
 
     def start(self, title: str, *, epochs: int, steps: int, done: int) -> None:
         super().start(title, epochs=epochs, steps=steps, done=done)
@@ -70,15 +76,25 @@ class InTurn(ConsoleWatch):
         super().step(images)
         self._wait()
         self.ours.append(time.perf_counter() - self.since)
-        since = time.perf_counter()
-        self.bare.step()
-        self._wait()
-        self.theirs.append(time.perf_counter() - since)
+        order = range(len(self.bare))
+        for which in order if len(self.ours) % 2 else reversed(order):
+            since = time.perf_counter()
+            self.bare[which].step()
+            self._wait()
+            self.theirs[which].append(time.perf_counter() - since)
         self.since = time.perf_counter()
 
     def _wait(self) -> None:
-        if self.bare.device.type == "cuda":
+        if self.bare[0].device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def median_ratio(mine: list[float], theirs: list[float], resamples: int = 2000) -> tuple[float, float, float]:
+    """The median of the ratios pair by pair, and its 95 % interval by bootstrap."""
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+    chance = random.Random(0)
+    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(resamples))
+    return statistics.median(ratios), medians[int(0.025 * resamples)], medians[int(0.975 * resamples)]
 
 
 def main() -> None:
@@ -97,26 +113,29 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = make_loader(train_set, data, train=True, seed=recipe.run.seed, device=device)
     batches = [batch for epoch in range(epochs) for batch in loader.batches(epoch)]
-    watch = InTurn(BareLoop(recipe, batches, len(train_set.classes)))
+    watch = InTurn([BareLoop(recipe, batches, len(train_set.classes)) for _ in range(2)])
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, Path(folder), watchers=[watch])
         ours = read_run(Path(folder)).model.state_dict()
-    theirs = watch.bare.model.state_dict()
+    theirs = watch.bare[0].model.state_dict()
     different = [name for name in theirs if not torch.equal(ours[name].cpu(), theirs[name].cpu())]
     if different and device.type == "cpu":
         raise SystemExit(f"the two loops trained different weights (first: {different[0]}); nothing was measured")
 
-    mine, bare = watch.ours[options.warmup :], watch.theirs[options.warmup :]
-    ratios = statistics.quantiles([a / b for a, b in zip(mine, bare, strict=True)], n=4)
+    mine, bare, control = (times[options.warmup :] for times in (watch.ours, *watch.theirs))
+    either = [(a + b) / 2 for a, b in zip(bare, control, strict=True)]
+    ratio, low, high = median_ratio(mine, either)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "model": options.model,
         "batch_size": options.batch_size,
         "steps": len(mine),
         "ours_ms": round(1e3 * statistics.median(mine), 3),
-        "bare_ms": round(1e3 * statistics.median(bare), 3),
-        "ratio_median": round(ratios[1], 4),
-        "ratio_quartiles": [round(ratios[0], 4), round(ratios[2], 4)],
+        "bare_ms": round(1e3 * statistics.median(either), 3),
+        "ratio": round(ratio, 4),
+        "ratio_95": [round(low, 4), round(high, 4)],
+        "control_95": [round(end, 4) for end in median_ratio(control, bare)[1:]],
+        "verdict": "too noisy to tell" if high - low > BOUND else "within 3 %" if high <= 1 + BOUND else "above 3 %",
         "device": torch.cuda.get_device_name()
         if device.type == "cuda"
         else f"{platform.machine()}, {os.cpu_count()} cores",

@@ -13,16 +13,15 @@ def main() -> None:
     """Runs the command line; what the user got wrong is one line on stderr and exit code 2."""
     try:
         from senet.cli import app
-    except ModuleNotFoundError as error:
-        sys.exit(f"senet: the command line needs {error.name}; install it with: pip install 'senet[train,plot]'")
-    try:
+
         app()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "senet":
+            raise
+        sys.exit(f"senet: this needs {error.name}; install it with: pip install 'senet[train,plot]'")
     except InputError as error:
         print("senet: error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("senet: interrupted; a training goes on with --resume", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -76,10 +76,11 @@ def override(value: T, changes: Mapping[str, Any], *, what: str) -> T:
     nested: dict[str, Any] = {}
     for name, new in changes.items():
         head, _, rest = name.partition(".")
-        if not rest:
-            nested[head] = new
-            continue
         inner = nested.get(head, getattr(value, head, None))
+        if not rest:
+            whole = dataclasses.is_dataclass(inner) and isinstance(new, Mapping)  # changes those fields, keeps the rest
+            nested[head] = override(inner, new, what=f"{what} {head}") if whole else new
+            continue
         if isinstance(inner, Mapping):
             nested[head] = _put(inner, rest, new, f"{what}: cannot set {name!r}")
         elif dataclasses.is_dataclass(inner):

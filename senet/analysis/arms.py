@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,21 @@ from senet.errors import InputError
 
 __all__ = ["Arm", "Spread", "group"]
 
-_NEEDED = ("run", "recipe", "model", "parameters", "seed", "epochs", "seconds", "top1", "top5", "val_loss", "dataset")
+_NEEDED = (
+    "run",
+    "recipe",
+    "model",
+    "parameters",
+    "seed",
+    "epochs",
+    "seconds",
+    "top1",
+    "top5",
+    "val_loss",
+    "dataset",
+    "train_images",
+    "val_images",
+)
 # What makes two runs two samples of one thing: these agree, only the seed differs.
 _ARM = ("model", "epochs", "settings")
 
@@ -47,6 +61,7 @@ class Arm:
     seeds: tuple[int, ...]
     runs: tuple[str, ...]  # in the order of seeds, as are the accuracies
     accuracies: tuple[float, ...]
+    durations: tuple[float, ...]  # seconds
     top1: Spread
     top5: Spread | None
     val_loss: Spread
@@ -60,15 +75,14 @@ def group(summaries: Iterable[Mapping[str, Any]]) -> tuple[Arm, ...]:
         summaries: as :func:`senet.analysis.compare.compare` takes them.
 
     Raises:
-        InputError: no run, a key missing, results that are no percentages, different data sets or classes, or
+        InputError: no run, a key missing, results that are no percentages, different held-out images or classes, or
             one seed twice in an arm (the same thing twice is no evidence).
     """
     runs = [_checked(summary) for summary in summaries]
     if not runs:
         raise InputError("there is no run to compare; give the folder of at least one")
-    _same(runs, "dataset", "data sets")
-    _same(runs, "classes", "lists of classes")
-    _same(runs, "val_images", "numbers of held-out images")
+    _same(runs, "lists of classes", lambda run: run.get("classes"))
+    _same(runs, "held-out images", lambda run: (run["val_images"], run.get("images", {}).get("val")))
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         key = json.dumps([run.get(name) for name in _ARM], sort_keys=True)
@@ -93,19 +107,14 @@ def _checked(summary: Mapping[str, Any]) -> Mapping[str, Any]:
     return summary
 
 
-def _same(runs: Sequence[Mapping[str, Any]], name: str, words: str) -> None:
+def _same(runs: Sequence[Mapping[str, Any]], words: str, of: Callable[[Mapping[str, Any]], Any]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        if run.get(name) != first.get(name):
+        if of(run) != of(first):
             raise InputError(
-                f"runs {first['run']!r} and {run['run']!r} have different {words} ({_short(first.get(name))} and "
-                f"{_short(run.get(name))}); compare runs on the same data"
+                f"runs {first['run']!r} (on {first['dataset']}) and {run['run']!r} (on {run['dataset']}) "
+                f"have different {words}; compare runs on the same data"
             )
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _names(firsts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -147,6 +156,7 @@ def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
         seeds=tuple(sorted(by_seed)),
         runs=tuple(str(run["run"]) for run in ordered),
         accuracies=tuple(run["top1"] for run in ordered),
+        durations=tuple(run["seconds"] for run in ordered),
         top1=Spread.of([run["top1"] for run in ordered]),
         top5=Spread.of(top5) if len(top5) == len(ordered) else None,
         val_loss=Spread.of([run["val_loss"] for run in ordered]),

@@ -83,13 +83,13 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
 
     Args:
         summaries: one a run, with ``run``, ``recipe``, ``model``, ``parameters``, ``seed``, ``epochs``,
-            ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss`` and ``dataset``; and
-            where known ``settings`` (what else decided the result, names and values), ``classes`` (names) and
-            ``val_images`` (how many images were held out). Runs of one model, as many epochs and the same settings
-            are one arm.
+            ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss``, ``dataset``,
+            ``train_images`` and ``val_images`` (how many); and where known ``settings`` (what else decided the
+            result, names and values), ``classes`` (names) and ``images`` (fingerprints of the splits). Runs of one
+            model, as many epochs and the same settings are one arm.
 
     Raises:
-        InputError: no run, a key missing, results that are no percentages, different data sets or classes, or
+        InputError: no run, a key missing, results that are no percentages, different held-out images or classes, or
             one seed twice in an arm (the same thing twice is no evidence).
     """
     arms = group(summaries)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import importlib.util
 from pathlib import Path
 
 from senet.analysis import page, wording
 from senet.analysis.content import Example, Report
 from senet.errors import InputError
+from senet.files import write_whole
 
-__all__ = ["Example", "Report", "render"]
+__all__ = ["Example", "Report", "render", "require_plotting"]
 
 
 def render(report: Report, out: Path) -> None:
@@ -25,10 +25,9 @@ def render(report: Report, out: Path) -> None:
     Raises:
         InputError: ``out`` cannot be written, or jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise InputError(f"reports need {error.name}; pip install 'senet[plot]'") from error
+    require_plotting()
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("senet.analysis"),
         autoescape=True,  # names of classes and paths come from anywhere
@@ -38,14 +37,18 @@ def render(report: Report, out: Path) -> None:
     )
     environment.filters.update(count=wording.count, percent=wording.percent, spread=wording.spread)
     html = environment.get_template("report.html.jinja").render(page.view(report))
-    draft = out.with_name(f".{out.name}.tmp")
-    try:
-        # A path may hold bytes that are no text; they are shown as question marks.
-        draft.write_bytes(html.encode("utf-8", "replace"))
-        os.replace(draft, out)
-    except OSError as error:
-        with suppress(OSError):  # what is wrong with the place is said below
-            draft.unlink()
-        raise InputError(
-            f"cannot write the report to {out}: {error.strerror}; give a file in a writable folder"
-        ) from error
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name the file to write")
+    # A path may hold bytes that are no text; they are shown as question marks.
+    write_whole(out, html.encode("utf-8", "replace"))
+
+
+def require_plotting() -> None:
+    """Refuses to begin where what draws the page is not installed.
+
+    Raises:
+        InputError: says what to install.
+    """
+    for package in ("jinja2", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"reports need {package}; pip install 'senet[plot]'")

@@ -43,8 +43,8 @@ def hidden_width(
             raise InputError(f"hidden_channels is {hidden_channels}; accepted: 1 or more")
         return hidden_channels
     ratio = DEFAULT_REDUCTION if reduction is None else reduction
-    if not ratio > 0:
-        raise InputError(f"reduction is {reduction}; accepted: above 0 (the paper's r, 16 by default)")
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio > 0:
+        raise InputError(f"reduction is {reduction!r}; accepted: above 0 (the paper's r, 16 by default)")
     width = channels / ratio
     if rounding == "paper":
         return max(1, int(width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -24,7 +25,6 @@ def doctor() -> None:
     import torch
 
     import senet
-    from senet.train.data.fashion_mnist import SYSTEM_DIR
 
     rows = [
         ("senet", senet.__version__),
@@ -43,7 +43,10 @@ def doctor() -> None:
         ]
     else:
         rows.append(("device", f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads; no CUDA device"))
-    rows.append(("Fashion-MNIST", str(SYSTEM_DIR) if SYSTEM_DIR.is_dir() else "not at hand; will be downloaded"))
+    if importlib.util.find_spec("torchvision") is not None:
+        from senet.train.data.fashion_mnist import SYSTEM_DIR
+
+        rows.append(("Fashion-MNIST", str(SYSTEM_DIR) if SYSTEM_DIR.is_dir() else "not at hand; will be downloaded"))
     rows.append(("chromium", shutil.which("chromium") or "not installed (only the report's own test wants it)"))
     for name, value in rows:
         typer.echo(f"{name:<14} {value}")

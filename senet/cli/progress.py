@@ -68,6 +68,9 @@ class ConsoleWatch(Watch):
 
     def close(self) -> None:
         self.bar.stop()
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
 
     def _where(self, done: int) -> str:
         return f"{self.title} epoch {min(done // max(self.steps, 1) + 1, self.epochs)}/{self.epochs}"

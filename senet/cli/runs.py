@@ -34,7 +34,7 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a page about runs: curves, accuracy, confusion, examples, gates. Opens without a network."""
-    from senet.train.reporting import write_report
+    from senet.study.reporting import write_report
 
     write_report(runs, out)
     typer.echo(f"The report: {out}")

@@ -119,5 +119,5 @@ def _table(first: str, *numbers: str, caption: str | None = None) -> Table:
     table = Table(box=None, header_style="dim", caption=caption, caption_justify="left", pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")  # a number is never cut
     return table

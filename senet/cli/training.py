@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from senet.cli.options import Changes, DataDir
 from senet.cli.progress import ConsoleWatch
 from senet.cli.show import print_comparison, print_summary
+from senet.errors import InputError
 from senet.options import parse_assignments
 from senet.recipes import get_recipe
 from senet.train.recipe import Recipe
@@ -40,7 +42,8 @@ def train(
 
     named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "run.seed": seed}
     changed = _changed(get_recipe(recipe), data, named, change)
-    summary = train(changed, out, resume=resume, watchers=[ConsoleWatch()])
+    with _interruptible():
+        summary = train(changed, out, resume=resume, watchers=[ConsoleWatch()])
     if leave_together():
         print_summary(summary)
 
@@ -57,22 +60,36 @@ def twins(
     resume: Resume = False,
 ) -> None:
     """Train networks with the same seeds, compare them and write the report."""
+    from senet.study.twins import train_twins
     from senet.train.processes import leave_together
-    from senet.train.twins import train_twins
 
     named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr}
     changed = [_changed(get_recipe(recipe), data, named, change) for recipe in recipes]
-    comparison = train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()])
+    with _interruptible():
+        comparison = train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()])
     if leave_together():
         print_comparison(comparison)
         typer.echo(f"\nThe report: {out / 'report.html'}\nThe figures: {out / 'summary.json'}")
 
 
 def _changed(recipe: Recipe, data: Path | None, named: dict[str, Any], change: list[str] | None) -> Recipe:
-    changes = {name: value for name, value in named.items() if value is not None}
+    named = {name: value for name, value in named.items() if value is not None}
     if data is not None:
-        changes["data.root"] = str(data)
-    return recipe.override({**changes, **parse_assignments(change or [])})
+        named["data.root"] = str(data.expanduser().resolve())  # the run must find it from anywhere
+    others = parse_assignments(change or [])
+    if twice := sorted(named.keys() & others.keys()):
+        raise InputError(f"{twice[0]} is given twice, by an option of its own and by --set; give it once")
+    return recipe.override({**named, **others})
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Says how to go on after an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("senet: interrupted; the same command with --resume goes on from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
 
 
 COMMANDS: dict[Callable[..., None], str] = {

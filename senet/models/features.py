@@ -32,7 +32,7 @@ class Features(nn.Module):
         super().__init__()
         levels = len(net.feature_info)
         wanted = tuple(range(levels)) if out_indices is None else tuple(out_indices)
-        if not wanted or any(not 0 <= i < levels for i in wanted) or list(wanted) != sorted(set(wanted)):
+        if not wanted or any(i not in range(levels) for i in wanted) or list(wanted) != sorted(set(wanted)):
             raise InputError(
                 f"out_indices is {list(wanted)}; accepted: one or more of {list(range(levels))}, each once, ascending"
             )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.errors import InputError
+from senet.files import write_whole
 
 __all__ = ["load_into", "read_tensors", "write_tensors"]
 
@@ -20,30 +19,11 @@ _KEY = "senet"  # our entry among the file's metadata
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Writes tensors and JSON-able information into one safetensors file, whole or not at all.
-
-    The file is written beside its place, synchronised to disk and renamed, so that a crash at any moment leaves
-    either the old file or the new one.
-    """
+    """Writes tensors and JSON-able information into one safetensors file, whole or not at all."""
     from safetensors.torch import save
 
     data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {_KEY: json.dumps(info)})
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
+    write_whole(path, data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -32,8 +32,8 @@ _DATA = Data(
     batch_size=128,
 )
 
-# 64,000 iterations of 128 images, the rate divided by 10 at 32,000 and 48,000: 391 iterations an epoch.
-_SCHEDULE = Schedule("step", epochs=164, milestones=(82, 123))
+# 64,000 iterations of 128 images, 390 an epoch, the rate divided by 10 at 32,000 and 48,000.
+_SCHEDULE = Schedule("step", epochs=164, milestones=(0.5, 0.75))
 
 
 def resnet8() -> Recipe:
@@ -47,7 +47,7 @@ def resnet8() -> Recipe:
         Model("cifar_resnet8"),
         _DATA,
         Optim(lr=0.1, weight_decay=5e-4, nesterov=True),
-        Schedule("cosine", epochs=20, warmup_epochs=1),
+        Schedule("cosine", epochs=20, warmup=0.05),
     )
 
 
@@ -101,7 +101,7 @@ def resnet110() -> Recipe:
     Command: ``senet train cifar.resnet110 --out runs/resnet110``
     """
     recipe = _renamed(resnet20(), "resnet110")
-    return replace(recipe, schedule=replace(recipe.schedule, warmup_epochs=1.0))
+    return replace(recipe, schedule=replace(recipe.schedule, warmup=400 / 64_000))
 
 
 def seresnet110() -> Recipe:

@@ -18,7 +18,7 @@ def _recipe(network: str) -> Recipe:
         Model(f"cifar_{network}"),
         _DATA,
         Optim(lr=0.1, weight_decay=5e-4, nesterov=True),
-        Schedule("cosine", epochs=5, warmup_epochs=0.5),
+        Schedule("cosine", epochs=5, warmup=0.1),
     )
 
 

@@ -15,7 +15,7 @@ def _recipe(network: str) -> Recipe:
         Model(network),
         _DATA,
         Optim(lr=0.05, weight_decay=1e-4, nesterov=True),
-        Schedule("cosine", epochs=90, warmup_epochs=5),
+        Schedule("cosine", epochs=90, warmup=5 / 90),
         run=Run(channels_last=True),
     )
 

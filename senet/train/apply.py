@@ -8,11 +8,27 @@ from pathlib import Path
 
 import torch
 
-from senet.train.data import load_data, load_eval, make_loader, read_image, to_input
+from senet.errors import InputError
+from senet.train.data import ImageSet, load_eval, load_split, make_loader, read_image, to_input
 from senet.train.evaluate import Evaluation, evaluate
 from senet.train.rundir import Trained
 
-__all__ = ["evaluate_run", "predict_image"]
+__all__ = ["evaluate_run", "held_out", "predict_image"]
+
+
+def held_out(trained: Trained, *, progress: Callable[[int, int], None] | None = None) -> ImageSet:
+    """The images that a network was judged by in its training.
+
+    Raises:
+        InputError: they are gone, or are not the same any more.
+    """
+    images = load_split(trained.recipe.data, "val", progress=progress)
+    if trained.info.get("images", {}).get("val") != images.fingerprint:
+        raise InputError(
+            f"the held-out images of {trained.recipe.data.root or trained.recipe.data.source} are not those of the "
+            "training any more; name other images with --data, or restore them"
+        )
+    return images
 
 
 def evaluate_run(
@@ -22,15 +38,16 @@ def evaluate_run(
 
     Args:
         trained: the network, with the recipe that says how images are brought to it.
-        data: a folder of class folders, or the data set's own files; None: the recipe's validation images.
+        data: a folder of class folders, or the data set's own files. None, or the folder it was trained on: the
+            images held out in the training, so that none it has learnt from counts.
         progress: is told how many images of how many are decoded.
 
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
     spec = trained.recipe.data
-    if data is None:
-        images = load_data(spec, progress=progress)[1].relabel(trained.classes)
+    if data is None or (spec.root is not None and data.resolve() == Path(spec.root).resolve()):
+        images = held_out(trained, progress=progress)
     else:
         spec = replace(spec, root=str(data))
         images = load_eval(spec, classes=trained.classes, progress=progress)

@@ -51,8 +51,9 @@ def save_checkpoint(
     optimizer: Optimizer,
     scaler: Any | None,
     progress: Progress,
+    images: Mapping[str, str],
 ) -> None:
-    """Writes the state of a run, whole or not at all.
+    """Writes the state of a run, whole or not at all; ``images`` are the fingerprints of its splits.
 
     Raises:
         InputError: a weight is not finite; the file that is there stays.
@@ -68,6 +69,7 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(v) for name, v in values.items() if v is not None}
     info = {
         "progress": dataclasses.asdict(progress),
+        "images": dict(images),
         "param_groups": state["param_groups"],
         "scaler": None if scaler is None else scaler.state_dict(),
     }
@@ -75,16 +77,28 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, model: nn.Module, ema: nn.Module | None, optimizer: Optimizer, scaler: Any | None
+    path: Path,
+    *,
+    model: nn.Module,
+    ema: nn.Module | None,
+    optimizer: Optimizer,
+    scaler: Any | None,
+    images: Mapping[str, str],
 ) -> Progress:
     """Restores what :func:`save_checkpoint` wrote, in place, and says how far the run was.
 
     Raises:
-        InputError: it is no checkpoint, is cut off, or belongs to another network.
+        InputError: it is no checkpoint, is cut off, or belongs to another network or to other images.
     """
     tensors, info = read_tensors(path)
-    if "progress" not in info:
+    if not {"progress", "images", "param_groups", "scaler"} <= info.keys():
         raise InputError(f"{path} holds weights, but no state to resume from")
+    changed = [split for split, fingerprint in images.items() if info["images"].get(split) != fingerprint]
+    if changed:
+        raise InputError(
+            f"the {' and '.join(changed)} images are not those that the run in {path.parent} was started with; "
+            "give the same ones with --data, or name another folder with --out"
+        )
     load_into(model, _below("model.", tensors), what=str(path))
     if ema is not None:
         load_into(ema, _below("ema.", tensors), what=f"{path} (moving average)")

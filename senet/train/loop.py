@@ -24,8 +24,8 @@ from senet.train.evaluate import Evaluation, evaluate
 from senet.train.meter import Meter
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Recipe, Run
-from senet.train.results import Results
-from senet.train.rundir import build_model, open_folder
+from senet.train.results import Results, fingerprints
+from senet.train.rundir import build_model, check_folder, open_folder
 from senet.train.schedule import lr_factor
 from senet.train.watch import Audience, TensorBoard, Watch
 
@@ -53,17 +53,23 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
         InputError: the recipe, the data or the folder cannot be used, or the loss is not finite any more: the message
             says at which step, and the last checkpoint stays.
     """
-    accelerator = _accelerator(recipe.run)
+    check_folder(out, recipe, resume=resume)
+    with torch.device("meta"):
+        build_model(recipe.model, recipe.data.channels, 2)  # what cannot be built is refused before images are read
+    with ExitStack() as stack:
+        accelerator = _accelerator(recipe.run, stack)
+        audience = Audience(watchers if accelerator.is_main_process else ())
+        stack.callback(audience.close)
+        return _train(recipe, out, resume=resume, accelerator=accelerator, audience=audience)
+
+
+def _train(recipe: Recipe, out: Path, *, resume: bool, accelerator: Accelerator, audience: Audience) -> dict[str, Any]:
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     spec, schedule, run = recipe.data, recipe.schedule, recipe.run
-    if accelerator.is_main_process:
-        open_folder(out, recipe, resume=resume)
-    accelerator.wait_for_everyone()
-    audience = Audience(watchers if accelerator.is_main_process else ())
+    first_process = accelerator.is_main_process
 
     # Data, network, optimizer.
-    with accelerator.main_process_first():  # if it has to be downloaded, one does
-        train_set, val_set = load_data(spec, progress=audience.loading)
+    train_set, val_set = load_data(spec, progress=audience.loading)
     layout = {"device": device, "rank": rank, "world": world, "channels_last": run.channels_last}
     batches = make_loader(train_set, spec, train=True, seed=run.seed, accumulate=run.accumulate, **layout)
     val_batches = make_loader(val_set, spec, train=False, seed=run.seed, **layout)
@@ -79,16 +85,22 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
     net, optimizer = accelerator.prepare(model, optimizer)
 
     # Where the run stands.
+    accelerator.wait_for_everyone()  # all have seen the folder as it was
+    if first_process:
+        open_folder(out, recipe)
+    accelerator.wait_for_everyone()
     checkpoint = out / "checkpoint.safetensors"
     state = {"model": model, "ema": average, "optimizer": optimizer, "scaler": accelerator.scaler}
+    state["images"] = fingerprints(train_set, val_set)
     progress = load_checkpoint(checkpoint, **state) if resume and checkpoint.exists() else Progress()
-    results = Results(out, recipe, train_set, epochs=progress.epoch, write=accelerator.is_main_process)
+    results = Results(out, recipe, train_set, val_set, epochs=progress.epoch, write=first_process)
     steps = len(batches) // run.accumulate
-
-    score: Evaluation | None = None
+    if run.tensorboard and first_process:
+        audience.add(TensorBoard(out / "tensorboard", first_epoch=progress.epoch))
+    audience.start(recipe.name, epochs=schedule.epochs, steps=steps, done=progress.epoch * steps + progress.step)
 
     def save() -> None:
-        if accelerator.is_main_process:
+        if first_process:
             save_checkpoint(checkpoint, progress=progress, **state)
 
     def judge() -> Evaluation:
@@ -98,68 +110,70 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
         with accelerator.autocast():
             return evaluate(judged, val_batches.batches(0), len(train_set.classes), device)
 
-    with ExitStack() as stack:
-        stack.callback(audience.close)
-        if run.tensorboard and accelerator.is_main_process:
-            audience.add(TensorBoard(out / "tensorboard", first_epoch=progress.epoch))
-        audience.start(recipe.name, epochs=schedule.epochs, steps=steps, done=progress.epoch * steps + progress.step)
+    score: Evaluation | None = None
+    for epoch in range(progress.epoch, schedule.epochs):
+        net.train()
+        meter = Meter(accelerator, progress, first_step=epoch * steps)
+        started = time.perf_counter() - progress.seconds
+        first = progress.step * run.accumulate
+        for micro, (images, labels) in enumerate(batches.batches(epoch, first), first):
+            # Layers that draw random numbers draw the same ones, however the run got here.
+            chance = stream("layers", seed=run.seed, epoch=epoch, index=micro * world + rank)
+            torch.manual_seed(int(chance.integers(2**63)))
+            last = (micro + 1) % run.accumulate == 0
+            with nullcontext() if last else accelerator.no_sync(net):
+                logits = net(images)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.loss.label_smoothing)
+                accelerator.backward(loss / run.accumulate)
+            meter.add(loss, logits, labels)
+            if not last:
+                continue
 
-        for epoch in range(progress.epoch, schedule.epochs):
-            net.train()
-            meter = Meter(accelerator, progress, first_step=epoch * steps)
-            started = time.perf_counter() - progress.seconds
-            first = progress.step * run.accumulate
-            for micro, (images, labels) in enumerate(batches.batches(epoch, first), first):
-                # Layers that draw random numbers draw the same ones, however the run got here.
-                chance = stream("layers", seed=run.seed, epoch=epoch, index=micro * world + rank)
-                torch.manual_seed(int(chance.integers(2**63)))
-                last = (micro + 1) % run.accumulate == 0
-                with nullcontext() if last else accelerator.no_sync(net):
-                    logits = net(images)
-                    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.loss.label_smoothing)
-                    accelerator.backward(loss / run.accumulate)
-                meter.add(loss, logits, labels)
-                if not last:
-                    continue
+            factor = lr_factor(schedule, (epoch + progress.step / steps) / schedule.epochs, progress.val_losses)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.optim.lr * factor
+            if recipe.optim.clip_grad_norm is not None:
+                accelerator.clip_grad_norm_(net.parameters(), recipe.optim.clip_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if average is not None:
+                average.update_parameters(model)
+            progress.step += 1
 
-                factor = lr_factor(schedule, epoch + progress.step / steps, progress.val_losses)
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.optim.lr * factor
-                if recipe.optim.clip_grad_norm is not None:
-                    accelerator.clip_grad_norm_(net.parameters(), recipe.optim.clip_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-                if average is not None:
-                    average.update_parameters(model)
-                progress.step += 1
+            audience.step(len(labels) * run.accumulate * world)
+            if progress.step % run.log_every == 0 or progress.step == steps:
+                meter.read()
+                audience.loss(progress.loss_sum / progress.seen)
+            if run.save_every is not None and progress.step % run.save_every == 0 and progress.step < steps:
+                meter.read()
+                progress.seconds = time.perf_counter() - started
+                save()
+        progress.seconds = time.perf_counter() - started
 
-                audience.step(len(labels) * run.accumulate * world)
-                if progress.step % run.log_every == 0 or progress.step == steps:
-                    meter.read()
-                    audience.loss(progress.loss_sum / progress.seen)
-                if run.save_every is not None and progress.step % run.save_every == 0 and progress.step < steps:
-                    meter.read()
-                    progress.seconds = time.perf_counter() - started
-                    save()
-            progress.seconds = time.perf_counter() - started
+        score = judge()
+        metrics = results.epoch(progress, score, lr=recipe.optim.lr * factor, weights=judged)
+        progress.next_epoch(score.loss)
+        save()
+        audience.epoch(metrics)
 
-            score = judge()
-            metrics = results.epoch(progress, score, lr=recipe.optim.lr * factor, weights=judged)
-            progress.next_epoch(score.loss)
-            save()
-            audience.epoch(metrics)
-
-        return results.finish(progress, score or judge(), judged, device)
+    summary = results.finish(progress, score or judge(), judged, device)
+    accelerator.wait_for_everyone()  # what the first process has written, all may read
+    return summary
 
 
-def _accelerator(run: Run) -> Accelerator:
-    """The device, or devices, and the precision; deterministic operators where asked for."""
+def _accelerator(run: Run, stack: ExitStack) -> Accelerator:
+    """The device, or devices, and the precision; deterministic operators where asked for, until the stack ends."""
     if run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
-    torch.use_deterministic_algorithms(run.deterministic)
+        stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        torch.use_deterministic_algorithms(True)
     try:
         accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(run.precision, run.precision))
     except ValueError as error:
+        if "already been initialized" in str(error):  # accelerate keeps one precision a process
+            raise InputError(
+                f"this process has trained in another precision than run.precision={run.precision!r}; start a new one"
+            ) from None
         raise InputError(f"run.precision is {run.precision!r}, which cannot be had here: {error}") from None
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:  # they would train apart and write over one another

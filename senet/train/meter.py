@@ -52,7 +52,7 @@ class Meter:
                 raise InputError(
                     f"the loss is {loss} at step {self.first_step + step + 1} (epoch {self.progress.epoch + 1}, step "
                     f"{step + 1} of it); stopped, the last checkpoint is kept. Try a smaller optim.lr, "
-                    "schedule.warmup_epochs or optim.clip_grad_norm"
+                    "schedule.warmup or optim.clip_grad_norm"
                 )
             self.progress.loss_sum += loss * images
             self.progress.correct += right

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from senet.errors import InputError
-from senet.options import build, override, to_plain
+from senet.options import build, override
 
 __all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]
 
@@ -68,9 +68,9 @@ class Schedule:
 
     name: Literal["constant", "step", "cosine", "plateau"] = "step"
     epochs: int = 200
-    warmup_epochs: float = 0.0  # linear, from `warmup_factor`
+    warmup: float = 0.0  # share of the training, from 0 to below 1: linear, from `warmup_factor`
     warmup_factor: float = 0.1
-    milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
+    milestones: tuple[float, ...] = ()  # step: shares of the training after which the rate is multiplied by gamma
     gamma: float = 0.1  # step, plateau
     patience: int = 5  # plateau: epochs without a better validation loss
     final_factor: float = 0.0  # cosine: where it ends
@@ -123,10 +123,6 @@ class Recipe:
         """This recipe with some fields changed: ``{"optim.lr": 0.1, "model.options.placement": "pre"}``."""
         return override(self, changes, what=f"recipe {self.name!r}")
 
-    def save(self, path: Path) -> None:
-        """Writes the recipe as JSON."""
-        path.write_text(json.dumps(to_plain(self), indent=2) + "\n")
-
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
         """The recipe that :func:`senet.options.to_plain` took apart."""
@@ -134,7 +130,7 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """Reads what :meth:`save` wrote.
+        """Reads a recipe from the JSON of :func:`senet.options.to_plain`.
 
         Raises:
             InputError: the file is not a recipe.
@@ -155,13 +151,16 @@ def _check(recipe: Recipe) -> None:
     }  # fmt: skip
     at_least_zero = {
         "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
-        "schedule.warmup_epochs": schedule.warmup_epochs, "data.workers": data.workers, "data.pad": data.pad,
+        "data.workers": data.workers, "data.pad": data.pad,
         "optim.norm_weight_decay": optim.norm_weight_decay, "optim.clip_grad_norm": optim.clip_grad_norm,
-        "schedule.patience": schedule.patience, "run.seed": run.seed,
+        "schedule.patience": schedule.patience, "run.seed": run.seed, "schedule.gamma": schedule.gamma,
+        "schedule.final_factor": schedule.final_factor, "schedule.warmup_factor": schedule.warmup_factor,
     }  # fmt: skip
     below_one = {
         "loss.label_smoothing": recipe.loss.label_smoothing, "data.val_fraction": data.val_fraction,
-        "run.ema_decay": run.ema_decay,
+        "run.ema_decay": run.ema_decay, "schedule.warmup": schedule.warmup,
+        **{f"schedule.milestones[{i}]": share for i, share in enumerate(schedule.milestones)},
+        **{f"optim.betas[{i}]": beta for i, beta in enumerate(optim.betas)},
     }  # fmt: skip
     for name, value in at_least_one.items():
         if value is not None and value < 1:
@@ -172,6 +171,10 @@ def _check(recipe: Recipe) -> None:
     for name, number in below_one.items():
         if number is not None and not 0 <= number < 1:
             raise InputError(f"{name} is {number}; accepted: from 0 to below 1")
+    if not 0 < data.min_area <= 1:
+        raise InputError(f"data.min_area is {data.min_area}; accepted: above 0, up to 1")
+    if run.seed >= 2**32:
+        raise InputError(f"run.seed is {run.seed}; accepted: below 2**32")
     for name, values in (("data.mean", data.mean), ("data.std", data.std)):
         if len(values) != data.channels:
             raise InputError(f"{name} has {len(values)} numbers for data.channels={data.channels}; give one each")
@@ -184,6 +187,9 @@ def _check(recipe: Recipe) -> None:
     if optim.nesterov and optim.momentum == 0:
         raise InputError("optim.nesterov needs optim.momentum above 0")
     if schedule.name == "step" and not schedule.milestones:
-        raise InputError("schedule.name is 'step' without schedule.milestones; give the epochs, or 'constant'")
+        raise InputError(
+            "schedule.name is 'step' without schedule.milestones; give shares of the training such as [0.5, 0.75], "
+            "or another schedule"
+        )
     if data.batch_size % run.accumulate:
         raise InputError(f"data.batch_size={data.batch_size} is not a multiple of run.accumulate={run.accumulate}")

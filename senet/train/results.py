@@ -13,6 +13,7 @@ from torch import nn
 
 import senet
 from senet.errors import InputError
+from senet.files import write_whole
 from senet.models.weights import write_tensors
 from senet.options import flatten, to_plain
 from senet.train.checkpoint import Progress
@@ -21,7 +22,7 @@ from senet.train.evaluate import Evaluation
 from senet.train.recipe import Recipe
 from senet.train.rundir import RESUMABLE, read_metrics, write_json
 
-__all__ = ["Results"]
+__all__ = ["Results", "fingerprints"]
 
 
 class Results:
@@ -31,19 +32,22 @@ class Results:
         out: the run's folder.
         recipe: what is trained.
         train_set: the images trained on.
+        val_set: the images it is judged by.
         epochs: how many epochs the run has behind it; metrics of later ones, which a crash has left, are dropped.
         write: whether this process writes; of several, one does.
     """
 
-    def __init__(self, out: Path, recipe: Recipe, train_set: ImageSet, *, epochs: int, write: bool) -> None:
-        self.out, self.recipe, self.write = out, recipe, write
-        self.classes, self.train_images = train_set.classes, len(train_set)
+    def __init__(
+        self, out: Path, recipe: Recipe, train_set: ImageSet, val_set: ImageSet, *, epochs: int, write: bool
+    ) -> None:
+        self.out, self.recipe, self.train_set, self.val_set, self.write = out, recipe, train_set, val_set, write
         self.history = read_metrics(out)[:epochs]
-        if write:
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        if self.write:
             lines = "".join(json.dumps(metrics) + "\n" for metrics in self.history)
-            draft = out / ".metrics.jsonl.tmp"
-            draft.write_text(lines)
-            draft.replace(out / "metrics.jsonl")
+            write_whole(self.out / "metrics.jsonl", lines.encode())
 
     def epoch(self, progress: Progress, score: Evaluation, *, lr: float, weights: nn.Module) -> dict[str, Any]:
         """Writes down an epoch and its weights.
@@ -55,7 +59,7 @@ class Results:
         if not math.isfinite(score.loss):
             raise InputError(
                 f"the validation loss is {score.loss} after epoch {epoch}; stopped, the last checkpoint is kept. "
-                "Try a smaller optim.lr or schedule.warmup_epochs"
+                "Try a smaller optim.lr or schedule.warmup"
             )
         metrics = {
             "epoch": epoch,
@@ -73,14 +77,13 @@ class Results:
             self._weights("best", weights, metrics)
         self._weights("model", weights, metrics)
         self.history.append(metrics)
-        if self.write:
-            with (self.out / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
+        self._write_metrics()
         return metrics
 
     def _weights(self, name: str, weights: nn.Module, metrics: dict[str, Any]) -> None:
         if self.write:
-            info = {"recipe": to_plain(self.recipe), "classes": list(self.classes), "metrics": metrics}
+            info = {"recipe": to_plain(self.recipe), "classes": list(self.val_set.classes), "metrics": metrics}
+            info["images"] = fingerprints(self.train_set, self.val_set)
             write_tensors(self.out / f"{name}.safetensors", weights.state_dict(), info)
 
     def finish(self, progress: Progress, score: Evaluation, weights: nn.Module, device: torch.device) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class Results:
             "settings": _settings(recipe),
             "parameters": sum(p.numel() for p in weights.parameters()),
             "dataset": recipe.data.root or recipe.data.source,
-            "train_images": self.train_images,
+            "train_images": len(self.train_set),
             "val_images": score.images,
             "seed": recipe.run.seed,
             "epochs": recipe.schedule.epochs,
@@ -103,7 +106,8 @@ class Results:
             "val_loss": score.loss,
             "best_top1": progress.best_top1,
             "best_epoch": progress.best_epoch,
-            "classes": list(self.classes),
+            "classes": list(self.val_set.classes),
+            "images": fingerprints(self.train_set, self.val_set),
             "confusion": score.confusion,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
             "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -111,6 +115,11 @@ class Results:
         if self.write:
             write_json(self.out / "summary.json", summary)
         return summary
+
+
+def fingerprints(train_set: ImageSet, val_set: ImageSet) -> dict[str, str]:
+    """By which a run knows its images again, wherever they lie."""
+    return {"train": train_set.fingerprint, "val": val_set.fingerprint}
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

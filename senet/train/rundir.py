@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from senet.errors import InputError
+from senet.files import draft_of, write_whole
 from senet.models import create_model
 from senet.models.weights import load_into, read_tensors
 from senet.options import flatten, to_plain
@@ -24,6 +25,7 @@ __all__ = [
     "RESUMABLE",
     "Trained",
     "build_model",
+    "check_folder",
     "open_folder",
     "read_metrics",
     "read_run",
@@ -31,8 +33,17 @@ __all__ = [
     "write_json",
 ]
 
-# What may change when a run is resumed: it decides nothing about the weights.
+# What may change when a run is resumed: it decides nothing about the weights. The images must be the same ones, which
+# the checkpoint knows, wherever they lie.
 RESUMABLE = ("data.root", "data.workers", "run.log_every", "run.save_every", "run.tensorboard")
+FILES = (
+    "recipe.json",
+    "metrics.jsonl",
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "model.safetensors",
+    "summary.json",
+)
 
 
 @dataclass(frozen=True)
@@ -45,46 +56,48 @@ class Trained:
     info: dict[str, Any]
 
 
-def open_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Makes the folder of a run, or finds the one to resume, and saves the recipe in it.
+def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Refuses a folder that is not for this run, before any work is done; changes nothing.
 
     Raises:
-        InputError: the folder cannot be written, holds a run already, or a run of another recipe.
+        InputError: the folder holds a run already, or a run of another recipe.
     """
     saved = out / "recipe.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if saved.exists():
-            _compare(saved, recipe, resume=resume)
-        for draft in out.glob(".*.tmp"):  # a killed run was writing it
-            draft.unlink()
-        write_json(saved, to_plain(recipe))
-    except OSError as error:
-        raise InputError(f"cannot write into {out}: {error.strerror}; name another folder with --out") from None
-
-
-def _compare(saved: Path, recipe: Recipe, *, resume: bool) -> None:
+    if not saved.exists():
+        return
     before = Recipe.load(saved)
     old, new = flatten(to_plain(before)), flatten(to_plain(recipe))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in RESUMABLE]
     if changed:
         differences = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed[:5])
         raise InputError(
-            f"{saved.parent} already holds a run of another recipe ({before.name}): {differences}; "
+            f"{out} already holds a run of another recipe ({before.name}): {differences}; "
             "name another folder with --out"
         )
     if not resume:
         raise InputError(
-            f"{saved.parent} already holds a run of this recipe; continue it with --resume, "
-            "or name another folder with --out"
+            f"{out} already holds a run of this recipe; continue it with --resume, or name another folder with --out"
         )
+
+
+def open_folder(out: Path, recipe: Recipe) -> None:
+    """Makes the folder of a run, clears away what a killed run was just writing, and saves the recipe.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            draft_of(out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write into {out}: {error.strerror}; name another folder with --out") from None
+    write_json(out / "recipe.json", to_plain(recipe))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
@@ -92,7 +105,11 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     path = out / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} holds a line that is not JSON: {error}") from None
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -104,11 +121,14 @@ def read_summary(out: Path) -> dict[str, Any]:
     if not (out / "recipe.json").is_file():
         raise InputError(f"{out} holds no run; name a folder that `senet train --out` wrote")
     try:
-        return {**json.loads((out / "summary.json").read_text()), "run": str(out)}
+        summary = json.loads((out / "summary.json").read_text(errors="replace"))
     except FileNotFoundError:
         raise InputError(f"the run in {out} is not complete; go on with it by `senet train --resume`") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{out / 'summary.json'} is not JSON: {error}") from None
+    if not isinstance(summary, dict):
+        raise InputError(f"{out / 'summary.json'} is no summary: {summary!r}")
+    return {**summary, "run": str(out)}
 
 
 def read_run(path: Path, *, weights: str = "model") -> Trained:
@@ -121,6 +141,8 @@ def read_run(path: Path, *, weights: str = "model") -> Trained:
     Raises:
         InputError: there is no run, or its weights are no weights, are cut off, or belong to another network.
     """
+    if weights not in ("model", "best"):
+        raise InputError(f"weights is {weights!r}; accepted: 'model' (of the last epoch), 'best'")
     if path.is_dir():
         if not (path / "recipe.json").is_file():
             raise InputError(f"{path} holds no run; name a folder that `senet train --out` wrote")

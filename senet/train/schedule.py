@@ -10,26 +10,25 @@ from senet.train.recipe import Schedule
 __all__ = ["lr_factor", "plateau_drops"]
 
 
-def lr_factor(spec: Schedule, epoch: float, val_losses: Sequence[float] = ()) -> float:
+def lr_factor(spec: Schedule, done: float, val_losses: Sequence[float] = ()) -> float:
     """The factor on the recipe's learning rate.
 
     Args:
         spec: the schedule.
-        epoch: epochs done, with their fraction: 1.5 is the middle of the second epoch.
+        done: share of the training that is done, from 0 to 1.
         val_losses: validation losses of the epochs done; only ``"plateau"`` looks at them.
 
     Returns:
         A factor, 1.0 for the full rate. Warm-up multiplies it, linearly from ``warmup_factor`` to 1.
     """
     warmup = 1.0
-    if epoch < spec.warmup_epochs:
-        warmup = spec.warmup_factor + (1 - spec.warmup_factor) * epoch / spec.warmup_epochs
+    if done < spec.warmup:
+        warmup = spec.warmup_factor + (1 - spec.warmup_factor) * done / spec.warmup
     if spec.name == "step":
-        return warmup * spec.gamma ** sum(epoch >= milestone for milestone in spec.milestones)
+        return warmup * spec.gamma ** sum(done >= milestone for milestone in spec.milestones)
     if spec.name == "cosine":
-        length = max(spec.epochs - spec.warmup_epochs, 1e-9)
-        done = min(max((epoch - spec.warmup_epochs) / length, 0.0), 1.0)
-        return warmup * (spec.final_factor + (1 - spec.final_factor) * (1 + math.cos(math.pi * done)) / 2)
+        falling = max(done - spec.warmup, 0.0) / (1 - spec.warmup)
+        return warmup * (spec.final_factor + (1 - spec.final_factor) * (1 + math.cos(math.pi * falling)) / 2)
     if spec.name == "plateau":
         return warmup * spec.gamma ** plateau_drops(val_losses, spec.patience)
     return warmup

@@ -22,6 +22,8 @@ def summary(model="resnet8", seed=0, top1=90.0, **changes):
         "top5": 99.0,
         "val_loss": 0.3,
         "dataset": "fashion-mnist",
+        "train_images": 900,
+        "val_images": 100,
         **changes,
     }
 
@@ -145,9 +147,12 @@ def test_to_dict_is_json():
     ("runs", "message"),
     [
         ([], "no run to compare"),
-        ([summary(), summary(seed=1, dataset="cifar10")], "different data sets"),
+        (
+            [summary(images={"val": "a"}), summary(seed=1, images={"val": "b"}, dataset="photos")],
+            r"\(on fashion-mnist\) and 'runs/resnet8-1' \(on photos\) have different held-out images",
+        ),
         ([summary(classes=["a", "b"]), summary(seed=1, classes=["a", "c"])], "different lists of classes"),
-        ([summary(val_images=100), summary(seed=1, val_images=99)], "different numbers of held-out images"),
+        ([summary(val_images=100), summary(seed=1, val_images=99)], "different held-out images"),
         ([summary(), summary(run="again")], "both seed 0 of resnet8"),
         ([{"run": "x", "model": "resnet8"}], "'x' lacks recipe, parameters"),
         ([summary(top1=110)], "top1 is 110"),

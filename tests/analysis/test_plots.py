@@ -23,6 +23,7 @@ def arms(*names, seeds=3):
         {
             "run": f"{name}-{seed}", "recipe": "r", "model": name, "parameters": 10, "seed": seed, "epochs": 2,
             "seconds": 1.0, "top1": 90.0 + seed / 10 + i, "top5": None, "val_loss": 0.3, "dataset": "d",
+            "train_images": 9, "val_images": 1,
         }
         for i, name in enumerate(names) for seed in range(seeds)
     ).arms  # fmt: skip

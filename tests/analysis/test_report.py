@@ -28,6 +28,7 @@ def comparison(models=(BASE, SE), seeds=3):
             "run": run(model, seed), "recipe": "demo", "model": model, "parameters": 75_002 + 791 * i, "seed": seed,
             "epochs": 4, "seconds": 60.0 + 5 * i, "top1": 90 + seed + i * (0.5 - 0.1 * seed), "top5": None,
             "val_loss": 0.3, "dataset": "fashion-mnist",
+            "train_images": 900, "val_images": 100,
         }
         for i, model in enumerate(models) for seed in range(seeds)
     )  # fmt: skip
@@ -162,7 +163,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="Not a directory"):
         render(plain(), tmp_path / "file" / "report.html")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="is a folder; name the file to write"):
         render(plain(), tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 

@@ -62,7 +62,7 @@ def trained(tmp_path_factory, photos):
             "data.batch_size": 8,
             "data.val_fraction": 0.25,
             "schedule.epochs": 3,
-            "schedule.warmup_epochs": 0,
+            "schedule.warmup": 0,
             "optim.lr": 0.05,
         }
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from senet.models.weights import write_tensors
+from senet.models.weights import read_tensors, write_tensors
 from senet.options import to_plain
 from senet.recipes import get_recipe
 
@@ -154,9 +154,9 @@ def test_resuming_from_what_is_no_checkpoint(refused, tmp_path, photos, trained,
     elif damage == "no checkpoint":
         checkpoint.write_bytes(b"PK\x03\x04 a pickle inside a zip")
     else:
-        write_tensors(checkpoint, {"model.fc.weight": torch.zeros(2, 64)}, {"progress": {}})
+        write_tensors(checkpoint, {"model.fc.weight": torch.zeros(2, 64)}, read_tensors(checkpoint)[1])
     recipe = ["cifar.seresnet8", "--data", photos, "--batch-size", 8, "--epochs", 3, "--lr", 0.05]
-    sets = ["--set", "data.size=16", "--set", "data.val_fraction=0.25", "--set", "schedule.warmup_epochs=0"]
+    sets = ["--set", "data.size=16", "--set", "data.val_fraction=0.25", "--set", "schedule.warmup=0"]
     said = refused("train", *recipe, *sets, "--out", run, "--resume")
     assert str(checkpoint) in said
     if damage == "another network":
@@ -178,7 +178,7 @@ def test_a_loss_that_becomes_nan(refused, tmp_path):
 
 def test_comparing_different_data(refused, tmp_path, trained, senet):
     senet(*TRAIN, tmp_path / "run", "--epochs", 1, "--set", "data.size=16")
-    assert "have different data sets" in refused("compare", trained, tmp_path / "run")
+    assert "have different lists of classes" in refused("compare", trained, tmp_path / "run")
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "LA", "I;16", "1"])

@@ -34,7 +34,7 @@ def test_without_the_extra_it_says_what_to_install(senet, monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "typer", None)
     code, _, _ = senet("models")
-    assert "pip install 'senet[train,plot]'" in code
+    assert code == "senet: this needs typer; install it with: pip install 'senet[train,plot]'"
 
 
 def test_train_then_all_that_follows(senet, tmp_path, photos):
@@ -90,16 +90,21 @@ def test_twins_trains_compares_and_reports(senet, tmp_path):
     assert err.count("epoch 1/1") == 4
 
 
-def test_eval_counts_every_image(senet, trained, photos):
-    code, out, _ = senet("eval", trained, "--data", photos, "--json")
+def test_eval_counts_every_image_of_another_folder(senet, trained, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "others")
+    code, out, _ = senet("eval", trained, "--data", tmp_path / "others", "--json")
     result = json.loads(out)
     assert code == 0
     assert result["classes"] == ["blue", "red"]
     assert sum(map(sum, result["confusion"])) == 24
     assert result["top1"] == 100 * (result["confusion"][0][0] + result["confusion"][1][1]) / 24
-    code, out, _ = senet("eval", trained, "--weights", "best")  # the run's own held-out images
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_eval_counts_held_out_images_of_its_own_folder(senet, trained, photos, own):
+    code, out, _ = senet("eval", trained, "--weights", "best", *(["--data", photos] if own else []))
     assert code == 0
-    assert "6 images" in out
+    assert ", 6 images" in out
 
 
 def test_predict_names_classes_and_probabilities(senet, trained, photos):
@@ -117,7 +122,8 @@ def test_predict_names_classes_and_probabilities(senet, trained, photos):
     assert out.count("%") == 2
 
 
-def test_predict_says_what_eval_says(senet, trained, photos):
+def test_predict_says_what_eval_says(senet, trained, photos, tmp_path):
+    photos = shutil.copytree(photos, tmp_path / "others")
     images = sorted(photos.glob("*/*.png"))
     found = json.loads(senet("predict", trained, *images, "--json")[1])
     right = sum(best[0]["class"] in name for name, best in found.items())

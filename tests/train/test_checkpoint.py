@@ -23,7 +23,13 @@ def stepped(name="cifar_seresnet8", optim="sgd", steps=2, seed=0):
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(model)
-    return {"model": model, "ema": average, "optimizer": optimizer, "scaler": None}
+    return {
+        "model": model,
+        "ema": average,
+        "optimizer": optimizer,
+        "scaler": None,
+        "images": {"train": "a", "val": "b"},
+    }
 
 
 def equal(a, b):
@@ -84,3 +90,10 @@ def test_weights_alone_are_no_checkpoint(tmp_path):
     write_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(1)}, {"classes": []})
     with pytest.raises(InputError, match="holds weights, but no state to resume from"):
         load_checkpoint(tmp_path / "w.safetensors", **stepped(steps=0))
+
+
+def test_other_images_are_refused(tmp_path):
+    save_checkpoint(tmp_path / "c.safetensors", **stepped(), progress=Progress())
+    state = {**stepped(steps=0), "images": {"train": "a", "val": "other"}}
+    with pytest.raises(InputError, match="the val images are not those"):
+        load_checkpoint(tmp_path / "c.safetensors", **state)

@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
+from senet.options import to_plain
 from senet.train.loop import train
 from senet.train.recipe import Recipe
-from senet.train.rundir import read_metrics, read_run
+from senet.train.rundir import read_metrics, read_run, write_json
 
 # Trains as the command line does, and kills its own process at the n-th event of a kind: no moment is too short to hit.
 VICTIM = """
@@ -82,7 +83,7 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     torch.set_num_threads(1)
     train(recipe, out / "run")
-    recipe.save(out / "recipe.json")
+    write_json(out / "recipe.json", to_plain(recipe))
     return out
 
 

@@ -7,12 +7,14 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from senet.errors import InputError
 from senet.train import loop
 from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
+from senet.train.recipe import Recipe
 from senet.train.rundir import build_model, read_metrics, read_run, read_summary
 from senet.train.watch import Watch
 
@@ -152,10 +154,115 @@ def test_clipping_bounds_the_step(tiny, tmp_path):
     assert all(torch.allclose(p, trained[name], atol=1e-7) for name, p in fresh.named_parameters())
 
 
-@pytest.mark.parametrize("changes", [{"run.channels_last": True}, {"optim.name": "adamw", "optim.lr": 0.001}])
-def test_other_ways_train_too(tiny, tmp_path, changes):
-    train(tiny.override({**changes, "schedule.epochs": 1}), tmp_path)
-    assert math.isfinite(read_metrics(tmp_path)[0]["val_loss"])
+def test_channels_last_reaches_the_network(tiny, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(*arguments):
+        model = build_model(*arguments)
+        if next(model.parameters()).device.type != "meta":
+            hook = lambda module, inputs: seen.append((module, inputs[0]))  # noqa: E731
+            model.layer2.register_forward_pre_hook(hook)
+        return model
+
+    monkeypatch.setattr(loop, "build_model", watched)
+    train(tiny.override({"run.channels_last": True, "schedule.epochs": 1}), tmp_path)
+    module, x = seen[0]
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert module[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not module[0].conv1.weight.is_contiguous()
+
+
+def test_adamw_equals_a_bare_loop(tiny, tmp_path):
+    recipe = tiny.override(
+        {
+            "optim": {"name": "adamw", "lr": 0.001, "norm_weight_decay": 0.0},
+            "schedule.name": "constant",
+            "schedule.epochs": 1,
+        }
+    )
+    train(recipe, tmp_path)
+    train_set, _ = load_data(recipe.data)
+    loader = make_loader(train_set, recipe.data, train=True, seed=0, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    model = build_model(recipe.model, 3, 10).train()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 1e-4},
+            {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=0.001,
+    )
+    for images, labels in loader.batches(0):
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert same(weights(tmp_path), model.state_dict())
+
+
+def test_deterministic_operators_are_asked_for_and_then_no_more(tiny, tmp_path):
+    seen = []
+
+    class Look(Watch):
+        def step(self, images):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+
+    train(tiny.override({"run.deterministic": True, "schedule.epochs": 1}), tmp_path / "a", watchers=[Look()])
+    assert seen == [True] * 6
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_another_precision_in_the_same_process_is_refused_with_the_reason(tiny, tmp_path):
+    train(tiny.override({"schedule.epochs": 1}), tmp_path / "a")
+    with pytest.raises(InputError, match=r"another precision than run\.precision='bf16'; start a new one"):
+        train(tiny.override({"run.precision": "bf16"}), tmp_path / "b")
+
+
+def test_a_refused_attempt_leaves_no_run_behind(tiny, tmp_path):
+    with pytest.raises(InputError, match="fewer than"):
+        train(tiny.override({"data.batch_size": 64}), tmp_path / "run")
+    with pytest.raises(InputError, match="root"):
+        train(tiny.override({"data.root": str(tmp_path / "nowhere")}), tmp_path / "run")
+    with pytest.raises(InputError, match="BasicBlock units accept"):
+        train(tiny.override({"model.options.placement": "3x3"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(tiny, tmp_path / "run")
+
+
+def test_resuming_on_other_images_is_refused(tiny, tmp_path):
+    for folder, count in (("photos", 12), ("fewer", 10)):
+        for name in ("blue", "red"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (16, 16), (10 * i, 0, 99)).save(tmp_path / folder / name / f"{i}.png")
+    changes = {"data.source": "folder", "data.limit": None, "data.val_fraction": 0.25}
+    recipe = tiny.override({**changes, "data.root": str(tmp_path / "photos")})
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe.override({"run.save_every": 1}), tmp_path / "run", watchers=[Stop(2)])
+    with pytest.raises(InputError, match="the train and val images are not those that the run"):
+        train(recipe.override({"data.root": str(tmp_path / "fewer")}), tmp_path / "run", resume=True)
+    (tmp_path / "photos").rename(tmp_path / "moved")  # the same images elsewhere are the same images
+    train(recipe.override({"data.root": str(tmp_path / "moved")}), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_interrupted_while_streaming_ends_the_same(tiny, tmp_path, steps):
+    for name in ("blue", "red"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (20, 24), (10 * i, 0, 99)).save(tmp_path / "photos" / name / f"{i}.png")
+    recipe = tiny.override(
+        {
+            "data": {"source": "folder", "root": str(tmp_path / "photos"), "limit": None, "val_fraction": 0.25},
+            "data.augment": "resized-crop",
+            "data.workers": 1,
+            "run.save_every": 1,
+        }
+    )
+    train(recipe.override({"data.workers": 0}), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "broken", watchers=[Stop(steps)])
+    train(recipe, tmp_path / "broken", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
 
 
 def test_seed_decides(tiny, tmp_path):
@@ -194,14 +301,7 @@ def test_tensorboard_if_asked(tiny, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_fp16_needs_a_gpu(tiny, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match=r"run\.precision is 'fp16', which cannot be had here"):
-        train(tiny.override({"run.precision": "fp16"}), tmp_path)
-
-
-def run_in_processes(tmp_path, *changes, processes):
+def start(out, *changes, processes=1, resume=False):
     """Trains in fresh processes on the CPU, by the command line, as ``torchrun`` starts it."""
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
     settings = [
@@ -209,21 +309,33 @@ def run_in_processes(tmp_path, *changes, processes):
         *changes,
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
-    out = tmp_path / "processes"
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "senet", "train", "synthetic.seresnet8", "--out", str(out), *sets],
+    words = ["senet", "train", "synthetic.seresnet8", "--out", str(out), *sets, *(["--resume"] if resume else [])]
+    return subprocess.run(
+        [sys.executable, "-m", *launcher, *words],
         capture_output=True,
         text=True,
         timeout=200,
         env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
     )
+
+
+def run_in_processes(out, *changes, **how):
+    """Starts a training that must end well; its folder."""
+    done = start(out, *changes, **how)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("top-1 on") == 1  # one process speaks
     return out
 
 
+def test_fp16_needs_a_gpu(tmp_path):
+    done = start(tmp_path / "run", "run.precision=fp16")
+    assert done.returncode == 2
+    assert "run.precision is 'fp16', which cannot be had here" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_bf16(tiny, tmp_path):
-    run = run_in_processes(tmp_path, "run.precision=bf16", processes=1)
+    run = run_in_processes(tmp_path / "bf16", "run.precision=bf16")
     assert {t.dtype for t in weights(run).values()} == {torch.float32, torch.int64}
     train(tiny, tmp_path / "fp32")
     losses = [read_metrics(r)[-1]["train_loss"] for r in (run, tmp_path / "fp32")]
@@ -232,20 +344,49 @@ def test_bf16(tiny, tmp_path):
 
 
 def test_two_processes_share_the_work(tiny, tmp_path):
-    recipe = tiny.override({"run.accumulate": 2})
-    run = run_in_processes(tmp_path, "run.accumulate=2", processes=2)
+    changes = ("run.accumulate=2", "run.save_every=2")
+    run = run_in_processes(tmp_path / "whole", *changes, processes=2)
     summary = json.loads((run / "summary.json").read_text())
     assert sum(map(sum, summary["confusion"])) == 512  # every validation image once
     assert len(read_metrics(run)) == 3
-    train(recipe, tmp_path / "one")
+    train(tiny.override({"run.accumulate": 2}), tmp_path / "one")
     # Norms see a process's share of the batch, so the losses are near, not equal.
     a, b = (read_metrics(r)[0]["train_loss"] for r in (run, tmp_path / "one"))
     assert a == pytest.approx(b, rel=0.1)
+    # Resumed by two processes from inside an epoch, it ends the same.
+    broken = tmp_path / "broken"
+    recipe = Recipe.load(run / "recipe.json")
+    killer = tmp_path / "killer.py"
+    killer.write_text(
+        "import os, signal, sys; from pathlib import Path\n"
+        "from senet.train.loop import train; from senet.train.recipe import Recipe\n"
+        "from senet.train.watch import Watch\n"
+        "class Kill(Watch):\n"
+        "    left = 9\n"
+        "    def step(self, images):\n"
+        "        self.left -= 1\n"
+        "        if not self.left: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), watchers=[Kill()])\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(killer)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(run / "recipe.json"), str(broken)], env=environment, capture_output=True, timeout=200)
+    assert recipe == Recipe.load(broken / "recipe.json")
+    assert not (broken / "summary.json").exists()
+    run_in_processes(broken, *changes, "run.log_every=20", processes=2, resume=True)
+    assert same(weights(run), weights(broken))
 
 
 def test_compiled(tmp_path):
     run = run_in_processes(
-        tmp_path, "run.compile=true", "run.ema_decay=0.9", "schedule.epochs=1", "data.limit=16", processes=1
+        tmp_path / "run", "run.compile=true", "run.ema_decay=0.9", "schedule.epochs=1", "data.limit=16", processes=1
     )
     assert math.isfinite(read_metrics(run)[0]["val_loss"])
     assert not any("_orig_mod" in name for name in weights(run))
+
+
+def test_compiling_is_asked_for(tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: asked.append(type(module).__name__))
+    train(tiny.override({"run.compile": True, "schedule.epochs": 1}), tmp_path)
+    assert asked == ["ResNet"]

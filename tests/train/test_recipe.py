@@ -18,19 +18,19 @@ def test_survives_the_way_through_json(name):
     assert Recipe.from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
 
 
-def test_save_and_load(tmp_path):
+def test_a_file_comes_back(tmp_path):
     recipe = synthetic()
-    recipe.save(tmp_path / "recipe.json")
+    (tmp_path / "recipe.json").write_text(json.dumps(to_plain(recipe)))
     assert Recipe.load(tmp_path / "recipe.json") == recipe
 
 
 def test_override_reaches_every_group_and_leaves_the_original_alone():
     recipe = synthetic()
-    changed = recipe.override({"optim.lr": 1, "model.options.placement": "pre", "schedule.milestones": [1, 2]})
+    changed = recipe.override({"optim.lr": 1, "model.options.placement": "pre", "schedule.milestones": [0.25, 0.5]})
     assert changed.optim.lr == 1.0
     assert isinstance(changed.optim.lr, float)
     assert changed.model.options == {"placement": "pre"}
-    assert changed.schedule.milestones == (1.0, 2.0)
+    assert changed.schedule.milestones == (0.25, 0.5)
     assert recipe == synthetic()
 
 
@@ -55,6 +55,13 @@ def test_override_reaches_every_group_and_leaves_the_original_alone():
         ({"loss.label_smoothing": 1.0}, "from 0 to below 1"),
         ({"optim.momentum": 0.0}, "optim.nesterov needs optim.momentum above 0"),
         ({"schedule.name": "step"}, "without schedule.milestones"),
+        ({"schedule.milestones": [0.5, 82]}, "schedule.milestones[1] is 82.0; accepted: from 0 to below 1"),
+        ({"schedule.warmup": 5}, "schedule.warmup is 5.0; accepted: from 0 to below 1"),
+        ({"schedule.warmup_factor": -3.0}, "schedule.warmup_factor is -3.0"),
+        ({"schedule.gamma": -1.0}, "schedule.gamma is -1.0"),
+        ({"optim.betas": [0.9, 2]}, "optim.betas[1] is 2.0"),
+        ({"data.min_area": 0.0}, "data.min_area is 0.0; accepted: above 0, up to 1"),
+        ({"run.seed": 2**32}, "accepted: below 2**32"),
         ({"run.accumulate": 3}, "not a multiple of run.accumulate=3"),
     ],
 )

@@ -19,27 +19,28 @@ def rates(make, epochs):
 
 
 def test_step_is_multi_step_lr():
-    spec = Schedule("step", epochs=10, milestones=(3, 7), gamma=0.2)
+    spec = Schedule("step", epochs=10, milestones=(0.3, 0.7), gamma=0.2)
     expected = rates(lambda o: lr_scheduler.MultiStepLR(o, [3, 7], 0.2), 10)
-    assert [lr_factor(spec, e) for e in range(10)] == pytest.approx(expected)
+    assert [lr_factor(spec, e / 10) for e in range(10)] == pytest.approx(expected)
 
 
 def test_cosine_is_cosine_annealing_lr():
     spec = Schedule("cosine", epochs=10, final_factor=0.1)
     expected = rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 10, eta_min=0.1), 10)
-    assert [lr_factor(spec, e) for e in range(10)] == pytest.approx(expected)
-    assert lr_factor(spec, 10) == pytest.approx(0.1)
+    assert [lr_factor(spec, e / 10) for e in range(10)] == pytest.approx(expected)
+    assert lr_factor(spec, 1.0) == pytest.approx(0.1)
 
 
 def test_warm_up_rises_in_a_line_and_then_the_schedule_begins():
-    spec = Schedule("cosine", epochs=12, warmup_epochs=2, warmup_factor=0.1)
-    assert [lr_factor(spec, e) for e in (0, 1, 2)] == pytest.approx([0.1, 0.55, 1.0])
+    spec = Schedule("cosine", epochs=10, warmup=0.2, warmup_factor=0.1)
+    assert [lr_factor(spec, done) for done in (0, 0.1, 0.2)] == pytest.approx([0.1, 0.55, 1.0])
     plain = Schedule("cosine", epochs=10)
-    assert [lr_factor(spec, e + 2) for e in range(10)] == pytest.approx([lr_factor(plain, e) for e in range(10)])
+    shares = [i / 10 for i in range(11)]
+    assert [lr_factor(spec, 0.2 + 0.8 * s) for s in shares] == pytest.approx([lr_factor(plain, s) for s in shares])
 
 
 def test_constant():
-    assert {lr_factor(Schedule("constant", epochs=5), e) for e in range(5)} == {1.0}
+    assert {lr_factor(Schedule("constant"), done / 5) for done in range(5)} == {1.0}
 
 
 LOSSES = [3.0, 2.0, 2.5, 2.4, 2.3, 2.2, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 0.9]
@@ -52,7 +53,7 @@ def test_plateau_is_reduce_lr_on_plateau(patience):
     spec = Schedule("plateau", epochs=20, patience=patience, gamma=0.5)
     for epoch, loss in enumerate(LOSSES):
         scheduler.step(loss)
-        assert lr_factor(spec, epoch + 1, LOSSES[: epoch + 1]) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert lr_factor(spec, (epoch + 1) / 20, LOSSES[: epoch + 1]) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def test_plateau_drops_count_from_the_beginning():

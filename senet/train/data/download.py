@@ -6,7 +6,8 @@ import http.client
 import os
 from pathlib import Path
 
-from torchvision.datasets.utils import download_url
+from filelock import FileLock
+from torchvision.datasets.utils import check_integrity, download_url
 
 from senet.errors import InputError
 
@@ -21,7 +22,7 @@ def cache_dir() -> Path:
 def download(url: str, md5: str, *, folder: str, otherwise: str) -> Path:
     """The file at ``url`` in the cache, downloaded if it is not there or not whole.
 
-    Of several processes let one load the data first: two may not write the same file.
+    Of several processes that ask for it at once, one downloads, and the others wait for it.
 
     Args:
         url: where it is; the last part is its name.
@@ -34,7 +35,11 @@ def download(url: str, md5: str, *, folder: str, otherwise: str) -> Path:
     """
     path = cache_dir() / folder / url.rpartition("/")[2]
     try:
-        download_url(url, str(path.parent), path.name, md5)
+        if check_integrity(str(path), md5):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{path.name}.lock"):
+            download_url(url, str(path.parent), path.name, md5)  # nothing, where another process was first
     except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: the hash is another
         raise InputError(f"cannot download {url} to {path.parent}: {error}; {otherwise}") from error
     return path

@@ -29,10 +29,10 @@ def list_train_val(root: Path, val_fraction: float) -> tuple[ImageSet, ImageSet]
     """
     _check_folder(root)
     train_folder = _train_folder(root)
-    train = _list_images(train_folder or root, "train")
+    train = _list_images(train_folder or root, "train", root)
     val_folder = _val_folder(root) if train_folder else None
     if val_folder is not None:
-        return train, _list_images(val_folder, "val").relabel(train.classes, whose="the train images")
+        return train, _list_images(val_folder, "val", root).relabel(train.classes, whose="the train images")
     held = held_out(train.labels, train.classes, val_fraction)
     val = train.take(held.nonzero().flatten())
     return train.take((~held).nonzero().flatten()), dataclasses.replace(val, split="val")
@@ -48,7 +48,7 @@ def list_eval(root: Path) -> ImageSet:
     folder = _val_folder(root)
     if folder is None and _train_folder(root) is not None:
         raise InputError(f"{root} has a train folder, but none of {', '.join(_VAL_NAMES)} to evaluate on")
-    return _list_images(folder or root, "val")
+    return _list_images(folder or root, "val", root)
 
 
 def has_classes(root: Path) -> bool:
@@ -82,8 +82,11 @@ def _subfolders(folder: Path) -> list[Path]:
         raise _unlistable(error) from error
 
 
-def _list_images(folder: Path, split: str) -> ImageSet:
-    """All images below the class folders, however deep; classes and files in the order of their names."""
+def _list_images(folder: Path, split: str, root: Path) -> ImageSet:
+    """All images below the class folders, however deep; classes and files in the order of their names.
+
+    The images are named as they lie below ``root``.
+    """
     classes = _subfolders(folder)
     if len(classes) < 2:
         found = f"only one, {classes[0].name!r}" if classes else "none"
@@ -96,7 +99,7 @@ def _list_images(folder: Path, split: str) -> ImageSet:
             raise InputError(f"class folder {class_folder} holds no image ({' '.join(sorted(EXTENSIONS))})")
         paths += files
         labels += [label] * len(files)
-    names = tuple(f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in paths)
+    names = tuple(path.relative_to(root).as_posix() for path in paths)
     return ImageSet(split, tuple(path.name for path in classes), torch.tensor(labels), paths=tuple(paths), names=names)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,8 @@ class ImageSet:
         images: ``(N, channels, height, width)`` uint8, or None.
         paths: N image files, or None. Exactly one of ``images`` and ``paths`` is given.
         fitted: ``images`` are already resized and cropped to what the network sees.
-        names: N display names, where the images come from files.
+        names: N names such as ``"val/cat/0001.jpg"``, relative to the root of the data, where the images come from
+            files, be they decoded by now or not.
     """
 
     split: str
@@ -40,14 +43,26 @@ class ImageSet:
         held = [len(part) for part in (self.images, self.paths) if part is not None]
         assert held == [len(self.labels)], "an ImageSet holds images or paths, one a label"
         assert self.names is None or len(self.names) == len(self.labels)
+        assert self.paths is None or self.names is not None, "files have names"
 
     def __len__(self) -> int:
         """How many images."""
         return len(self.labels)
 
-    def name(self, index: int) -> str:
-        """What to call an image in a report: ``"val/cat/0001.jpg"``, or ``"val[17]"``."""
-        return self.names[index] if self.names is not None else f"{self.split}[{index}]"
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell this split from others: two with other images or labels have other ones.
+
+        The start of the SHA-256 of the class names, the labels, and what the images are. For images that come from
+        files these are their names and not their pixels, so that it neither depends on where the folder lies and how
+        it is spelt, nor on whether the images are decoded, and to which size. For others they are shape and pixels.
+        """
+        images = None if self.names is not None else self.images
+        shape = None if images is None else list(images.shape)
+        digest = hashlib.sha256(json.dumps([self.classes, self.labels.tolist(), self.names, shape]).encode())
+        if images is not None:
+            digest.update(images.reshape(-1).numpy().data)
+        return digest.hexdigest()[:16]
 
     def take(self, indices: Tensor) -> ImageSet:
         """The same split with only some of its images, in the order given (int64)."""

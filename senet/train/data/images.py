@@ -19,6 +19,8 @@ __all__ = ["Progress", "read_image", "read_images"]
 
 Progress = Callable[[int, int], None]  # called with how many are done, of how many
 
+_MOST_ELONGATED = 100  # long side to short side
+
 # `warnings.catch_warnings` changes the whole process: one thread at a time.
 _WARNINGS = threading.Lock()
 
@@ -39,12 +41,17 @@ def read_image(path: Path, channels: int) -> Tensor:
 
     Raises:
         InputError: the file is missing, empty, truncated, no image, has more than ``PIL.Image.MAX_IMAGE_PIXELS``
-            pixels, or has 32 bits a pixel (which have no fixed range). Names the file and the reason.
+            pixels, has one side more than 100 times as long as the other (resizing the shorter one to what a network
+            sees would make gigabytes of a few kilobytes), or has 32 bits a pixel (which have no fixed range). Names
+            the file and the reason.
     """
     try:
         if path.stat().st_size == 0:
             raise InputError("the file is empty")
         with _open(path) as image:
+            if max(image.size) > _MOST_ELONGATED * min(image.size):
+                size = f"{image.width} x {image.height}"
+                raise InputError(f"it is {size} pixels; accepted: sides up to 1 : {_MOST_ELONGATED}; crop it")
             upright = ImageOps.exif_transpose(image)
             pixels = np.array(_eight_bits(upright, image.format).convert("L" if channels == 1 else "RGB"))
     except InputError as error:

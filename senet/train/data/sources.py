@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torchvision.transforms.v2 import functional as transforms
@@ -18,7 +19,9 @@ from senet.train.data.preprocess import fit
 from senet.train.data.subset import balanced
 from senet.train.recipe import Data
 
-__all__ = ["load_data", "load_eval"]
+__all__ = ["load_data", "load_eval", "load_split"]
+
+Split = Literal["train", "val"]
 
 _MEMORY = 2 * 2**30  # bytes of decoded images that `cache="auto"` keeps
 
@@ -44,16 +47,27 @@ def load_data(spec: Data, *, progress: Progress | None = None) -> tuple[ImageSet
     Raises:
         InputError: the data is not there, or not as it should be; one line with what to do.
     """
-    root = _root(spec)
-    if _is_folder(spec, root):
-        assert root is not None
-        train, val = folder.list_train_val(root, spec.val_fraction)
-    else:
-        train, val = _read_arrays(spec, root, "train"), _read_arrays(spec, root, "val")
-    if spec.limit is not None:
-        train = train.take(balanced(train.labels, train.classes, spec.limit))
-    train, val = _decoded(spec, train, val, progress=progress)
+    train, val = _decoded(spec, *_splits(spec, "train", "val"), progress=progress)
     return train, val
+
+
+def load_split(spec: Data, split: Split, *, progress: Progress | None = None) -> ImageSet:
+    """One of the two splits that :func:`load_data` gives, without reading the images of the other.
+
+    ``spec.cache="auto"`` looks at the images of this split alone.
+
+    Args:
+        spec: the data.
+        split: which.
+        progress: called after each image decoded into memory.
+
+    Raises:
+        InputError: as :func:`load_data`; or there is no such split.
+    """
+    if split not in get_args(Split):
+        raise InputError(f"the split is {split!r}; accepted: 'train', 'val'")
+    (image_set,) = _decoded(spec, *_splits(spec, split), progress=progress)
+    return image_set
 
 
 def load_eval(spec: Data, *, classes: tuple[str, ...] | None, progress: Progress | None = None) -> ImageSet:
@@ -78,6 +92,21 @@ def load_eval(spec: Data, *, classes: tuple[str, ...] | None, progress: Progress
         val = val.relabel(classes)
     (val,) = _decoded(spec, val, progress=progress)
     return val
+
+
+def _splits(spec: Data, *wanted: Split) -> list[ImageSet]:
+    """Some of the two splits, images in files not decoded; the one to train on cut to ``spec.limit``."""
+    root = _root(spec)
+    if _is_folder(spec, root):
+        assert root is not None
+        listed = folder.list_train_val(root, spec.val_fraction)
+        sets = [image_set for image_set in listed if image_set.split in wanted]
+    else:
+        sets = [_read_arrays(spec, root, split) for split in wanted]
+    for position, image_set in enumerate(sets):
+        if image_set.split == "train" and spec.limit is not None:
+            sets[position] = image_set.take(balanced(image_set.labels, image_set.classes, spec.limit))
+    return sets
 
 
 def _root(spec: Data) -> Path | None:

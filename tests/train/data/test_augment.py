@@ -76,3 +76,10 @@ def test_box_of_an_image_where_none_fits_is_the_largest_central_one():
     assert _box(3, 300, stream("image"), 1.0) == (0, 148, 3, 4)
     assert _box(300, 3, stream("image"), 1.0) == (148, 0, 4, 3)
     assert _box(1, 1, stream("image"), 0.08) == (0, 0, 1, 1)
+
+
+def test_boxes_of_thin_images_are_about_square():
+    """So that no more is resized than fills the result, up to rounding to whole pixels."""
+    chance = stream("image")
+    boxes = [_box(*shape, chance, 0.0001) for shape in [(1, 100), (100, 1), (3, 300), (300, 3)] for _ in range(200)]
+    assert all(max(height, width) <= 2 * min(height, width) for _, _, height, width in boxes)

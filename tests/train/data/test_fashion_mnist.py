@@ -38,7 +38,6 @@ def test_both_splits(files):
         assert image_set.images[:, 0].numpy().tolist() == IMAGES[part].tolist()
         assert image_set.labels.tolist() == LABELS[part].tolist()
     assert image_set.classes[image_set.labels[1]] == "Ankle boot"
-    assert image_set.name(1) == "val[1]"
 
 
 def test_unpacked_files(files):
@@ -99,7 +98,7 @@ def test_download_into_the_cache(files, tmp_path, monkeypatch, serve):
     hashes = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files.iterdir()]
     monkeypatch.setattr(FashionMNIST, "resources", hashes)
     assert len(read_split(None, "train")) == 4
-    assert len(list((tmp_path / "cache/fashion-mnist").iterdir())) == 4
+    assert len(list((tmp_path / "cache/fashion-mnist").glob("*.gz"))) == 4
 
 
 def test_no_way_names_both_ways(tmp_path, monkeypatch):

@@ -9,22 +9,18 @@ from senet.errors import InputError
 from senet.train.data.folder import list_eval, list_train_val
 
 
-def names(image_set):
-    return [image_set.name(index) for index in range(len(image_set))]
-
-
 def test_splits_side_by_side(make_folder):
     for split, counts in (("train", {"cat": 3, "ant": 2}), ("val", {"ant": 1, "cat": 1})):
         root = make_folder({f"{split}/{name}": count for name, count in counts.items()})
     train, val = list_train_val(root, 0.1)
     assert train.classes == val.classes == ("ant", "cat")
-    assert names(train) == [
+    assert train.names == tuple(
         f"train/{name}.png" for name in ("ant/0000", "ant/0001", "cat/0000", "cat/0001", "cat/0002")
-    ]
-    assert names(val) == ["val/ant/0000.png", "val/cat/0000.png"]
+    )
+    assert val.names == ("val/ant/0000.png", "val/cat/0000.png")
     assert train.labels.tolist() == [0, 0, 1, 1, 1]
     assert train.paths[3] == root / "train/cat/0001.png"
-    assert names(list_eval(root)) == names(val)
+    assert list_eval(root).names == val.names
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "test"])
@@ -65,8 +61,8 @@ def test_deep_folders_and_what_is_no_image(make_folder):
     (root / "loose.png").touch()
     (root / "b/link").symlink_to(root / "a/deep")
     image_set = list_eval(root)
-    wanted = ["a/0000.png", "a/UPPER.JPG", "a/deep/er/0000.png", "b/0000.png", "b/link/er/0000.png"]
-    assert names(image_set) == [f"images/{name}" for name in wanted]
+    wanted = ("a/0000.png", "a/UPPER.JPG", "a/deep/er/0000.png", "b/0000.png", "b/link/er/0000.png")
+    assert image_set.names == wanted
     assert image_set.classes == ("a", "b")
 
 

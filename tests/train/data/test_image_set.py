@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,52 @@ FILES = ImageSet(
 )
 
 
-def test_names():
-    assert [FILES.name(index) for index in range(len(FILES))] == ["a/x", "b/y", "b/z"]
-    assert ImageSet("test", ("a",), torch.zeros(2).long(), torch.zeros(2, 1, 4, 4)).name(1) == "test[1]"
+IMAGES = torch.arange(3 * 2 * 4, dtype=torch.uint8).view(3, 1, 2, 4)
+ARRAYS = ImageSet("val", ("a", "b"), torch.tensor([0, 1, 1]), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": ("a", "c")},
+        {"labels": torch.tensor([0, 1, 0])},
+        {"names": ("a/x", "b/y", "b/w")},
+        {"names": ("a/x", "b/z", "b/y")},
+    ],
+)
+def test_fingerprint_of_files_tells_them_apart(changes):
+    assert dataclasses.replace(FILES, **changes).fingerprint != FILES.fingerprint
+
+
+def test_fingerprint_of_files_is_of_their_names():
+    moved = dataclasses.replace(FILES, paths=(Path("/else/x"), Path("/else/y"), Path("/else/z")))
+    decoded = [dataclasses.replace(FILES, paths=None, images=IMAGES[:, :, :, :size], fitted=True) for size in (4, 2)]
+    assert {other.fingerprint for other in (moved, *decoded)} == {FILES.fingerprint}
+    assert re.fullmatch("[0-9a-f]{16}", FILES.fingerprint)
+
+
+def test_fingerprint_of_arrays_is_of_all_pixels_and_their_shape():
+    pixels = [IMAGES.clone() for _ in range(IMAGES.numel())]
+    for position, image in enumerate(pixels):
+        image.view(-1)[position] += 1
+    others = [dataclasses.replace(ARRAYS, images=images) for images in (*pixels, IMAGES.view(3, 1, 4, 2))]
+    others += [dataclasses.replace(ARRAYS, classes=("a", "c")), dataclasses.replace(ARRAYS, labels=FILES.labels * 0)]
+    found = {other.fingerprint for other in others}
+    assert len(found - {ARRAYS.fingerprint}) == len(others)
+    layout = IMAGES.to(memory_format=torch.channels_last).clone()
+    again = dataclasses.replace(ARRAYS, images=layout, labels=FILES.labels.clone())
+    assert again.fingerprint == ARRAYS.fingerprint
+
+
+def test_fingerprint_of_names_that_are_no_text():
+    """A file's name may be any bytes; Python hands those that are no UTF-8 over as lone surrogates."""
+    odd = dataclasses.replace(FILES, names=("a/x", "b/y", "b/\udcff"))
+    assert odd.fingerprint != FILES.fingerprint
+
+
+def test_files_have_names():
+    with pytest.raises(AssertionError, match="files have names"):
+        dataclasses.replace(FILES, names=None)
 
 
 def test_take():

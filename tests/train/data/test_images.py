@@ -162,6 +162,22 @@ def test_decompression_bombs_are_refused_in_threads_and_the_filters_stay(tmp_pat
     assert warnings.filters == before
 
 
+@pytest.mark.parametrize("size", [(301, 3), (3, 301), (5_000_000, 1), (1, 5_000_000)])
+def test_thin_images_are_refused(tmp_path, size):
+    path = tmp_path / "a.png"
+    Image.new("1", size).save(path)
+    wanted = rf"a\.png: it is {size[0]} x {size[1]} pixels; accepted: sides up to 1 : 100; crop it"
+    with pytest.raises(InputError, match=wanted):
+        read_image(path, 3)
+
+
+@pytest.mark.parametrize("size", [(300, 3), (3, 300), (100, 1), (1, 1)])
+def test_not_so_thin_images_are_read(tmp_path, size):
+    path = tmp_path / "a.png"
+    Image.new("L", size).save(path)
+    assert read_image(path, 1).shape == (1, size[1], size[0])
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".gif", ".tif", ".webp", ".ppm"])
 def test_truncated_is_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from senet.errors import InputError
-from senet.train.data import load_data, load_eval, read_image, sources
+from senet.train.data import load_data, load_eval, load_split, read_image, sources
 from senet.train.data.cifar import CIFAR10
 from senet.train.data.preprocess import fit
 from senet.train.recipe import Data
@@ -44,7 +45,7 @@ def test_folder_is_decoded_into_memory(make_folder):
         assert image_set.paths is None
         assert image_set.fitted
         for index, image in enumerate(image_set.images):
-            path = root.parent / image_set.name(index)
+            path = root / image_set.names[index]
             assert torch.equal(image, fit(read_image(path, 3), spec))
 
 
@@ -78,6 +79,75 @@ def test_limit_is_taken_before_decoding(make_folder):
     assert train.labels.bincount().tolist() == [2, 2]
     assert len(val) == 2
     assert set(seen) == {6}
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        left, right = getattr(one, field.name), getattr(other, field.name)
+        assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right, field.name
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize("prefixes", [("",), ("train/", "val/")])
+def test_one_split_of_a_folder(make_folder, prefixes, cache):
+    for prefix in prefixes:
+        root = make_folder({f"{prefix}a": 5, f"{prefix}b": 6})
+    spec = at(root, limit=6, val_fraction=0.2, cache=cache)
+    for split, both in zip(("train", "val"), load_data(spec), strict=True):
+        assert both.split == split
+        assert_same(load_split(spec, split), both)
+
+
+def test_one_split_of_arrays(cifar):
+    for spec in (Data("cifar10", root=str(cifar), limit=30), Data("synthetic", limit=30)):
+        for split, both in zip(("train", "val"), load_data(spec), strict=True):
+            assert_same(load_split(spec, split), both)
+
+
+def test_other_split_is_not_decoded(make_folder, monkeypatch):
+    root = make_folder({"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})
+    (root / "train/a/0000.png").write_bytes(b"no")
+    seen = []
+    assert len(load_split(at(root), "val", progress=lambda done, total: seen.append((done, total)))) == 2
+    assert seen == [(1, 2), (2, 2)]
+    with pytest.raises(InputError, match="1 of 6 images are unreadable"):
+        load_split(at(root), "train")
+    monkeypatch.setattr(sources, "_MEMORY", 2 * 3 * 8 * 8)
+    assert load_split(at(root), "val").images is not None
+    assert load_split(at(root), "train").images is None
+
+
+def test_split_of_another_name(make_folder):
+    for spec in (at(make_folder({"a": 2, "b": 2})), Data("synthetic")):
+        with pytest.raises(InputError, match=r"the split is 'test'; accepted: 'train', 'val'"):
+            load_split(spec, "test")
+
+
+def test_fingerprint_does_not_depend_on_place_size_or_cache(make_folder, tmp_path, monkeypatch):
+    root = make_folder({"a": 4, "b": 4})
+    wanted = [image_set.fingerprint for image_set in load_data(at(root))]
+    assert wanted[0] != wanted[1]
+    moved = shutil.copytree(root, tmp_path / "elsewhere")
+    monkeypatch.chdir(root)
+    specs = [at(moved), at("."), at(f"../{root.name}/a/.."), at(root, size=5, resize=7), at(root, cache="disk")]
+    for spec in [*specs, at(root, channels=1, mean=(0.5,), std=(0.5,))]:
+        assert [image_set.fingerprint for image_set in load_data(spec)] == wanted
+        assert load_split(spec, "val").fingerprint == wanted[1]
+
+
+def test_fingerprint_changes_with_the_files(make_folder):
+    root = make_folder({"a": 10, "b": 10})
+    before = [image_set.fingerprint for image_set in load_data(at(root, cache="disk", val_fraction=0.4))]
+    shutil.copy(root / "a/0000.png", root / "a/0000b.png")
+    after = [image_set.fingerprint for image_set in load_data(at(root, cache="disk", val_fraction=0.4))]
+    assert not set(before) & set(after)
+
+
+def test_fingerprint_of_eval_is_that_of_validation_in_training(make_folder):
+    for split in ("train", "val"):
+        root = make_folder({f"{split}/a": 2, f"{split}/b": 2})
+    assert load_eval(at(root), classes=("a", "b")).fingerprint == load_split(at(root), "val").fingerprint
+    assert load_split(at(root), "train").fingerprint != load_split(at(root), "val").fingerprint
 
 
 def test_all_unreadable_images_are_named(make_folder):

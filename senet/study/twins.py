@@ -8,10 +8,11 @@ from pathlib import Path
 from accelerate import PartialState
 
 from senet.analysis.compare import Comparison, compare
+from senet.analysis.report import require_plotting
 from senet.errors import InputError
+from senet.study.reporting import write_report
 from senet.train.loop import train
 from senet.train.recipe import Recipe
-from senet.train.reporting import write_report
 from senet.train.rundir import read_summary, write_json
 from senet.train.watch import Watch
 
@@ -36,6 +37,10 @@ def train_twins(
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise InputError(f"the recipes are {', '.join(names)}; give at least two, each once")
+    images = {(recipe.data.source, recipe.data.root, recipe.data.val_fraction) for recipe in recipes}
+    if len(images) > 1:
+        raise InputError(f"the recipes {', '.join(names)} train on different images; compare networks on the same ones")
+    require_plotting()  # not to be found missing after hours of training
     runs = []
     for seed in range(seeds):
         for recipe in recipes:

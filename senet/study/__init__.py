@@ -1,0 +1,1 @@
+"""Several runs together: trained with the same seeds, compared, reported."""

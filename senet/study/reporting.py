@@ -1,0 +1,147 @@
+"""Complete runs brought together for the report: their results, and what their networks do with held-out images."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senet.analysis.compare import compare
+from senet.analysis.gates import GateStatistics, measure_gates
+from senet.analysis.report import Example, Report, render
+from senet.blocks import Recalibrate
+from senet.options import to_plain
+from senet.train.apply import held_out
+from senet.train.data import ImageSet, make_loader, read_image
+from senet.train.data.preprocess import fit
+from senet.train.rundir import Trained, read_metrics, read_run, read_summary
+
+__all__ = ["write_report"]
+
+GATE_IMAGES = 10_000  # at most so many held-out images are looked at for the gates
+EXAMPLES = 9  # images shown, at least half of them such as some network gets wrong, where there are
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The network of an arm that the page shows, and the held-out images as it sees them."""
+
+    trained: Trained
+    images: ImageSet
+
+    def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Some of the images, as the network takes them."""
+        chosen = self.images.take(indices)
+        loader = make_loader(chosen, self.trained.recipe.data, train=False, seed=0, device=torch.device("cpu"))
+        return loader.batches(0)
+
+
+def write_report(runs: Sequence[Path], out: Path) -> None:
+    """Writes the page about complete runs; of each arm, its first run's network is run on held-out images.
+
+    Raises:
+        InputError: a run is not complete, the runs cannot be compared, their images are gone, or ``out`` cannot be
+            written.
+    """
+    summaries = [read_summary(run) for run in runs]
+    comparison = compare(summaries)
+    shown = {}
+    for arm in comparison.arms:
+        trained = read_run(Path(arm.runs[0]))
+        shown[arm.runs[0]] = Shown(trained, held_out(trained))
+    report = Report(
+        title=" and ".join(arm.name for arm in comparison.arms[:3]),
+        subtitle=_subtitle(summaries[0]),
+        comparison=comparison,
+        classes=tuple(summaries[0]["classes"]),
+        histories={summary["run"]: read_metrics(Path(summary["run"])) for summary in summaries},
+        confusions={summary["run"]: torch.tensor(summary["confusion"]) for summary in summaries},
+        examples=_examples(shown),
+        gates={run: _gates(one) for run, one in shown.items() if _has_gates(one)},
+        recipe_diff=_difference([one.trained for one in shown.values()]),
+        versions={**summaries[0]["versions"], "device": summaries[0]["device"]},
+    )
+    render(report, out)
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    return (
+        f"{summary['dataset']}, {len(summary['classes'])} classes; trained on {summary['train_images']:,} images, "
+        f"judged on {summary['val_images']:,} others"
+    )
+
+
+def _has_gates(one: Shown) -> bool:
+    return any(isinstance(module, Recalibrate) for module in one.trained.model.modules())
+
+
+def _gates(one: Shown) -> GateStatistics:
+    indices = _spread(len(one.images), GATE_IMAGES)
+    return measure_gates(one.trained.model, one.batches(indices), one.images.classes)
+
+
+def _examples(shown: Mapping[str, Shown]) -> list[Example]:
+    """Some images that all networks get right, and some that at least one gets wrong."""
+    first = next(iter(shown.values()))
+    indices = _spread(len(first.images), 500)
+    labels = first.images.labels[indices]
+    probabilities = {run: _probabilities(one, indices) for run, one in shown.items()}
+    right = torch.stack([p.argmax(1) == labels for p in probabilities.values()]).all(0)
+    easy, hard = right.nonzero().flatten().tolist(), (~right).nonzero().flatten().tolist()
+    wrong = _pick(hard, (EXAMPLES + 1) // 2)
+    chosen = sorted(wrong + _pick(easy, EXAMPLES - len(wrong)))
+    return [
+        Example(
+            _picture(first, int(indices[at])),
+            first.images.classes[labels[at]],
+            {run: _best(table[at], first.images.classes) for run, table in probabilities.items()},
+        )
+        for at in chosen
+    ]
+
+
+def _pick(indices: list[int], most: int) -> list[int]:
+    """At most so many, spread over all."""
+    return [indices[i] for i in _spread(len(indices), most).tolist()]
+
+
+def _spread(total: int, most: int) -> Tensor:
+    """Indices of at most ``most`` of ``total``, evenly spread: a folder's images come class by class."""
+    count = min(total, most)
+    return torch.arange(count) * total // max(count, 1)
+
+
+@torch.inference_mode()
+def _probabilities(one: Shown, indices: Tensor) -> Tensor:
+    return torch.cat([one.trained.model(batch).softmax(1) for batch, _ in one.batches(indices)])
+
+
+def _picture(one: Shown, index: int) -> Tensor:
+    """An image as the network sees it, but for normalisation: (H, W) or (H, W, 3) uint8."""
+    spec = one.trained.recipe.data
+    if one.images.images is not None:
+        picture = fit(one.images.images[index], spec)
+    else:
+        assert one.images.paths is not None
+        picture = fit(read_image(one.images.paths[index], spec.channels), spec)
+    return picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
+
+
+def _best(probabilities: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
+    best = probabilities.topk(min(3, len(classes)))
+    return [(classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+def _difference(arms: Sequence[Trained]) -> str:
+    """How the second arm's recipe differs from the first's, as a unified diff."""
+    if len(arms) < 2:
+        return ""
+    first, second = (json.dumps(to_plain(trained.recipe), indent=2).splitlines() for trained in arms[:2])
+    before, after = (trained.recipe.name for trained in arms[:2])
+    return "\n".join(difflib.unified_diff(first, second, before, after, n=1, lineterm=""))
