@@ -175,6 +175,8 @@ def _accelerator(run: Run, stack: ExitStack) -> Accelerator:
                 f"this process has trained in another precision than run.precision={run.precision!r}; start a new one"
             ) from None
         raise InputError(f"run.precision is {run.precision!r}, which cannot be had here: {error}") from None
+    if run.precision == "fp16" and accelerator.device.type == "cpu":  # told to use the CPU, accelerate trains in fp32
+        raise InputError("run.precision is 'fp16', which cannot be had on a CPU; accepted there: 'fp32', 'bf16'")
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:  # they would train apart and write over one another
         raise InputError(

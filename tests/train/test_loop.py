@@ -330,7 +330,7 @@ def run_in_processes(out, *changes, **how):
 def test_fp16_needs_a_gpu(tmp_path):
     done = start(tmp_path / "run", "run.precision=fp16")
     assert done.returncode == 2
-    assert "run.precision is 'fp16', which cannot be had here" in done.stderr
+    assert "run.precision is 'fp16', which cannot be had on a CPU" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
