@@ -5,8 +5,8 @@ one step each of two bare loops, in alternating order. The second bare loop is t
 but for the machine's noise. The bare loops get their batches ready made, so that ours pays for loading, augmentation,
 measuring and progress as well. On a CPU the weights must be equal at the end, or nothing is printed but an error.
 
-A ratio is given with its 95 % interval (bootstrap of the median); where that is wider than the bound of 3 %, the
-machine was too noisy to tell, and the result says so.
+A ratio is given with its 95 % interval (bootstrap of the median); where that holds the bound of 3 %, the machine was
+too noisy to tell, and the result says so.
 
     python benchmarks/loop.py --steps 200 --model cifar_seresnet20
 """
@@ -135,7 +135,7 @@ def main() -> None:
         "ratio": round(ratio, 4),
         "ratio_95": [round(low, 4), round(high, 4)],
         "control_95": [round(end, 4) for end in median_ratio(control, bare)[1:]],
-        "verdict": "too noisy to tell" if high - low > BOUND else "within 3 %" if high <= 1 + BOUND else "above 3 %",
+        "verdict": "within 3 %" if high <= 1 + BOUND else "above 3 %" if low > 1 + BOUND else "too noisy to tell",
         "device": torch.cuda.get_device_name()
         if device.type == "cuda"
         else f"{platform.machine()}, {os.cpu_count()} cores",
