@@ -31,7 +31,7 @@ class ConsoleWatch(Watch):
         )
         self.task: TaskID | None = None
         self.images_per_step = 0
-        self.title, self.epochs, self.steps, self.mean_loss = "", 0, 0, ""
+        self.title, self.epochs, self.steps = "", 0, 0
 
     def loading(self, done: int, total: int) -> None:
         if self.task is None:
@@ -61,9 +61,10 @@ class ConsoleWatch(Watch):
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         self.console.print(
-            f"{self.title}  epoch {metrics['epoch']}/{self.epochs}  loss {metrics['train_loss']:.3f}"
-            f"  top-1 {metrics['train_top1']:.2f} % in training, [bold]{metrics['val_top1']:.2f} %[/bold] in validation"
-            f"  {metrics['images_per_second']:,.0f} images/s"
+            f"{self.title} {metrics['epoch']}/{self.epochs}: loss {metrics['train_loss']:.3f}, top-1 "
+            f"{metrics['train_top1']:.2f} % train, {metrics['val_top1']:.2f} % val, "
+            f"{metrics['images_per_second']:,.0f} images/s",
+            soft_wrap=True,
         )
 
     def close(self) -> None:

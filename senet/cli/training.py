@@ -22,16 +22,20 @@ __all__ = ["COMMANDS"]
 Epochs = Annotated[int | None, typer.Option(help="The same as --set schedule.epochs=N.")]
 BatchSize = Annotated[int | None, typer.Option(help="The same as --set data.batch_size=N: of all devices together.")]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="The same as --set optim.lr=X.")]
+Workers = Annotated[int | None, typer.Option(help="The same as --set data.workers=N: processes that decode images.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in --out; start where there is nothing.")]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="For example cifar.seresnet20; a wrong name lists.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="For example cifar.seresnet20; `senet recipes` lists all.")
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
     data: DataDir = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
+    workers: Workers = None,
     seed: Annotated[int | None, typer.Option(help="The same as --set run.seed=N.")] = None,
     change: Changes = None,
     resume: Resume = False,
@@ -40,7 +44,8 @@ def train(
     from senet.train.loop import train
     from senet.train.processes import leave_together
 
-    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "run.seed": seed}
+    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "data.workers": workers}
+    named["run.seed"] = seed
     changed = _changed(get_recipe(recipe), data, named, change)
     with _interruptible():
         summary = train(changed, out, resume=resume, watchers=[ConsoleWatch()])
@@ -56,6 +61,7 @@ def twins(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
+    workers: Workers = None,
     change: Changes = None,
     resume: Resume = False,
 ) -> None:
@@ -63,7 +69,7 @@ def twins(
     from senet.study.twins import train_twins
     from senet.train.processes import leave_together
 
-    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr}
+    named = {"schedule.epochs": epochs, "data.batch_size": batch_size, "optim.lr": lr, "data.workers": workers}
     changed = [_changed(get_recipe(recipe), data, named, change) for recipe in recipes]
     with _interruptible():
         comparison = train_twins(changed, out, seeds=seeds, resume=resume, watchers=[ConsoleWatch()])

@@ -79,6 +79,22 @@ def test_resume_goes_on_and_says_so(senet, tmp_path):
     assert "after 1 epochs" in " ".join(out.split())
 
 
+def test_an_interruption_says_how_to_go_on(senet, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("senet.train.loop.train", interrupted)
+    code, _, err = senet("train", "synthetic.resnet8", "--out", tmp_path)
+    assert code == 130
+    assert "with --resume goes on" in err
+
+
+def test_one_setting_given_twice_is_refused(senet, tmp_path):
+    code, _, err = senet("train", "synthetic.resnet8", "--out", tmp_path, "--lr", 0.1, "--set", "optim.lr=0.2")
+    assert code == 2
+    assert "optim.lr is given twice" in err
+
+
 def test_twins_trains_compares_and_reports(senet, tmp_path):
     code, out, err = senet("twins", "synthetic.resnet8", "synthetic.seresnet8", "--seeds", 2, "--out", tmp_path, *QUICK)
     assert code == 0
@@ -87,7 +103,7 @@ def test_twins_trains_compares_and_reports(senet, tmp_path):
     assert [arm["seeds"] for arm in summary["arms"]] == [[0, 1], [0, 1]]
     assert summary["differences"][0]["verdict"] in " ".join(out.split())
     assert (tmp_path / "report.html").is_file()
-    assert err.count("epoch 1/1") == 4
+    assert err.count("net8 1/1: loss") == 4
 
 
 def test_eval_counts_every_image_of_another_folder(senet, trained, photos, tmp_path):

@@ -36,8 +36,7 @@ def test_a_terminal_sees_a_bar_with_loss_and_time(monkeypatch):
 def test_a_log_gets_a_line_an_epoch(monkeypatch):
     seen = watched(monkeypatch, terminal=False)
     assert seen.splitlines() == [
-        f"name  epoch {epoch}/2  loss 1.500  top-1 50.00 % in training, 60.00 % in validation  1,234 images/s"
-        for epoch in (1, 2)
+        f"name {epoch}/2: loss 1.500, top-1 50.00 % train, 60.00 % val, 1,234 images/s" for epoch in (1, 2)
     ]
 
 
