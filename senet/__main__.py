@@ -18,7 +18,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "senet":
             raise
-        sys.exit(f"senet: this needs {error.name}; install it with: pip install 'senet[train,plot]'")
+        print(f"senet: error: this needs {error.name}; install it by pip install 'senet[train,plot]'", file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         print("senet: error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)

@@ -22,7 +22,7 @@ def write_whole(path: Path, content: bytes) -> None:
     It is written beside its place, brought to the disk, and renamed.
 
     Raises:
-        InputError: it cannot be written; says why. The old file stays.
+        InputError: it cannot be written, or not be brought to the disk; says why. A whole file is there, old or new.
     """
     draft = draft_of(path)
     try:

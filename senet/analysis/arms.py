@@ -29,7 +29,7 @@ _NEEDED = (
     "val_images",
 )
 # What makes two runs two samples of one thing: these agree, only the seed differs.
-_ARM = ("model", "epochs", "settings")
+_ARM = ("model", "epochs", "settings", "train_images", "images")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Arm:
     epochs: int
     parameters: int
     dataset: str
+    settings: Mapping[str, Any]  # what decided the result besides network and seed, names and values
     seeds: tuple[int, ...]
     runs: tuple[str, ...]  # in the order of seeds, as are the accuracies
     accuracies: tuple[float, ...]
@@ -131,7 +132,8 @@ def _names(firsts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {"epochs": run["epochs"], **run.get("settings", {})}
+    own = {"epochs": run["epochs"], "train_images": run["train_images"], **run.get("settings", {})}
+    return own | ({"train_fingerprint": run["images"]["train"]} if "train" in run.get("images", {}) else {})
 
 
 def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
@@ -153,6 +155,7 @@ def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
         epochs=first["epochs"],
         parameters=first["parameters"],
         dataset=first["dataset"],
+        settings=_settings(first),
         seeds=tuple(sorted(by_seed)),
         runs=tuple(str(run["run"]) for run in ordered),
         accuracies=tuple(run["top1"] for run in ordered),

@@ -86,7 +86,7 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
             ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss``, ``dataset``,
             ``train_images`` and ``val_images`` (how many); and where known ``settings`` (what else decided the
             result, names and values), ``classes`` (names) and ``images`` (fingerprints of the splits). Runs of one
-            model, as many epochs and the same settings are one arm.
+            model, as many epochs, the same settings and the same images are one arm.
 
     Raises:
         InputError: no run, a key missing, results that are no percentages, different held-out images or classes, or
@@ -113,6 +113,13 @@ def _caveats(arms: Sequence[Arm]) -> tuple[str, ...]:
     if len({arm.epochs for arm in arms}) > 1:
         each = ", ".join(f"{arm.name}: {arm.epochs}" for arm in arms)
         caveats.append(f"The arms were not trained for the same number of epochs ({each}).")
+    if any(_differ(arms, name) for name in ("train_images", "train_fingerprint")):
+        caveats.append("The arms were not trained on the same images.")
+    told = {"epochs", "train_images", "train_fingerprint"}
+    names = sorted({name for arm in arms for name in arm.settings} - told)
+    others = [name for name in names if not name.startswith("model.") and _differ(arms, name)]
+    if others:
+        caveats.append(f"The arms differ in more than the network: {', '.join(others)}.")
     unpaired = sorted({seed for arm in arms for seed in arm.seeds if any(seed not in a.seeds for a in arms)})
     if unpaired:
         caveats.append(f"Not every arm has every seed; missing somewhere: {', '.join(map(str, unpaired))}.")
@@ -121,3 +128,7 @@ def _caveats(arms: Sequence[Arm]) -> tuple[str, ...]:
             f"{len(arms) - 1} differences are tested at 95 % each: the more there are, the more likely one is chance."
         )
     return tuple(caveats)
+
+
+def _differ(arms: Sequence[Arm], name: str) -> bool:
+    return any(arm.settings.get(name) != arms[0].settings.get(name) for arm in arms)

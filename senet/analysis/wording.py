@@ -6,7 +6,7 @@ import math
 
 from senet.analysis.arms import Spread
 
-__all__ = ["count", "duration", "percent", "signed", "spread"]
+__all__ = ["count", "duration", "percent", "plural", "signed", "spread"]
 
 
 def count(number: int) -> str:
@@ -27,6 +27,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(number: int, word: str) -> str:
+    """``1 epoch`` or ``2 epochs``."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def percent(share: float) -> str:

@@ -44,9 +44,12 @@ def doctor() -> None:
     else:
         rows.append(("device", f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads; no CUDA device"))
     if importlib.util.find_spec("torchvision") is not None:
-        from senet.train.data.fashion_mnist import SYSTEM_DIR
+        from senet.train.data.download import cache_dir
+        from senet.train.data.fashion_mnist import SYSTEM_DIR, find_files
 
-        rows.append(("Fashion-MNIST", str(SYSTEM_DIR) if SYSTEM_DIR.is_dir() else "not at hand; will be downloaded"))
+        places = (SYSTEM_DIR, cache_dir() / "fashion-mnist")
+        at_hand = next((str(place) for place in places if find_files(place)), None)
+        rows.append(("Fashion-MNIST", at_hand or "not at hand; will be downloaded"))
     rows.append(("chromium", shutil.which("chromium") or "not installed (only the report's own test wants it)"))
     for name, value in rows:
         typer.echo(f"{name:<14} {value}")

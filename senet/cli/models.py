@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from senet.cli.options import AsJson, Changes
+from senet.cli.options import AsJson
 from senet.cli.show import print_complexity, print_models
 from senet.errors import InputError
 from senet.options import parse_assignments, to_plain
@@ -43,7 +43,10 @@ def models(
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `senet models` lists.")],
     size: Annotated[int | None, typer.Option(min=1, help="Height and width; 224, or 32 for CIFAR networks.")] = None,
-    change: Changes = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change an option, for example placement=pre; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count a network's parameters and multiply-adds, stage by stage, and its blocks' share."""
@@ -62,6 +65,7 @@ def info(
         typer.echo(json.dumps({"model": model, "size": side, "config": to_plain(config), **asdict(complexity)}))
     else:
         print_complexity(model, side, complexity)
+        typer.echo("Options: " + ", ".join(f"{name}={value}" for name, value in to_plain(config).items()))
 
 
 COMMANDS: dict[Callable[..., None], str] = {

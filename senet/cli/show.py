@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from senet.analysis.wording import duration, spread
+from senet.analysis.wording import duration, plural, spread
 
 if TYPE_CHECKING:
     from senet.analysis.compare import Comparison
@@ -32,7 +32,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """The end of a training, in a line or two."""
     console.print(
         f"{summary['model']} with {summary['parameters']:,} parameters: {summary['top1']:.2f} % top-1 on "
-        f"{summary['val_images']:,} validation images after {summary['epochs']} epochs "
+        f"{summary['val_images']:,} validation images after {plural(summary['epochs'], 'epoch')} "
         f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
     )
     console.print(

@@ -57,7 +57,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         shown[arm.runs[0]] = Shown(trained, held_out(trained))
     report = Report(
         title=" and ".join(arm.name for arm in comparison.arms[:3]),
-        subtitle=_subtitle(summaries[0]),
+        subtitle=_subtitle(summaries),
         comparison=comparison,
         classes=tuple(summaries[0]["classes"]),
         histories={summary["run"]: read_metrics(Path(summary["run"])) for summary in summaries},
@@ -70,11 +70,11 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     render(report, out)
 
 
-def _subtitle(summary: Mapping[str, Any]) -> str:
-    return (
-        f"{summary['dataset']}, {len(summary['classes'])} classes; trained on {summary['train_images']:,} images, "
-        f"judged on {summary['val_images']:,} others"
-    )
+def _subtitle(summaries: Sequence[Mapping[str, Any]]) -> str:
+    first, trained_on = summaries[0], {summary["train_images"] for summary in summaries}
+    trained = f"trained on {first['train_images']:,} images, " if len(trained_on) == 1 else ""
+    data = f"{first['dataset']}, {len(first['classes'])} classes"
+    return f"{data}; {trained}judged on {first['val_images']:,} held out"
 
 
 def _has_gates(one: Shown) -> bool:

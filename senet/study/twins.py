@@ -13,7 +13,7 @@ from senet.errors import InputError
 from senet.study.reporting import write_report
 from senet.train.loop import train
 from senet.train.recipe import Recipe
-from senet.train.rundir import read_summary, write_json
+from senet.train.rundir import check_folder, read_summary, write_json
 from senet.train.watch import Watch
 
 __all__ = ["train_twins"]
@@ -32,23 +32,25 @@ def train_twins(
         watchers: are told what happens.
 
     Raises:
-        InputError: fewer than two recipes, one of them twice, or whatever :func:`senet.train.loop.train` refuses.
+        InputError: fewer than two recipes, one of them twice, or on different images; a folder that holds another run;
+            no package to plot with; or whatever :func:`senet.train.loop.train` refuses.
     """
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise InputError(f"the recipes are {', '.join(names)}; give at least two, each once")
-    images = {(recipe.data.source, recipe.data.root, recipe.data.val_fraction) for recipe in recipes}
+    data = [recipe.data for recipe in recipes]
+    images = {(spec.source, spec.root, spec.val_fraction, spec.limit) for spec in data}
     if len(images) > 1:
         raise InputError(f"the recipes {', '.join(names)} train on different images; compare networks on the same ones")
     require_plotting()  # not to be found missing after hours of training
-    runs = []
-    for seed in range(seeds):
-        for recipe in recipes:
-            run = out / f"{recipe.name}-seed{seed}"
-            train(recipe.override({"run.seed": seed}), run, resume=resume, watchers=watchers)
-            runs.append(run)
+    seeded = [recipe.override({"run.seed": seed}) for seed in range(seeds) for recipe in recipes]
+    runs = {out / f"{recipe.name}-seed{recipe.run.seed}": recipe for recipe in seeded}
+    for run, recipe in runs.items():
+        check_folder(run, recipe, resume=resume)
+    for run, recipe in runs.items():
+        train(recipe, run, resume=resume, watchers=watchers)
     comparison = compare([read_summary(run) for run in runs])
     if PartialState().is_main_process:
         write_json(out / "summary.json", comparison.to_dict())
-        write_report(runs, out / "report.html")
+        write_report(list(runs), out / "report.html")
     return comparison

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from senet.errors import InputError
-from senet.train.data import ImageSet, load_eval, load_split, make_loader, read_image, to_input
+from senet.train.data import ImageSet, fingerprint_of, load_eval, load_split, make_loader, read_image, to_input
 from senet.train.evaluate import Evaluation, evaluate
+from senet.train.recipe import Data
 from senet.train.rundir import Trained
 
 __all__ = ["evaluate_run", "held_out", "predict_image"]
@@ -26,7 +27,7 @@ def held_out(trained: Trained, *, progress: Callable[[int, int], None] | None = 
     if trained.info.get("images", {}).get("val") != images.fingerprint:
         raise InputError(
             f"the held-out images of {trained.recipe.data.root or trained.recipe.data.source} are not those of the "
-            "training any more; name other images with --data, or restore them"
+            "training any more; restore them, or name a folder with --data: theirs where they were moved, or others"
         )
     return images
 
@@ -38,22 +39,35 @@ def evaluate_run(
 
     Args:
         trained: the network, with the recipe that says how images are brought to it.
-        data: a folder of class folders, or the data set's own files. None, or the folder it was trained on: the
-            images held out in the training, so that none it has learnt from counts.
+        data: a folder of class folders, or the data set's own files. None, or the images it was trained on, wherever
+            they lie now: those held out in the training, so that none it has learnt from counts.
         progress: is told how many images of how many are decoded.
 
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
     spec = trained.recipe.data
-    if data is None or (spec.root is not None and data.resolve() == Path(spec.root).resolve()):
+    if data is None:
         images = held_out(trained, progress=progress)
     else:
         spec = replace(spec, root=str(data))
-        images = load_eval(spec, classes=trained.classes, progress=progress)
+        own = _holds_own(trained, spec)
+        images = (
+            load_split(spec, "val", progress=progress)
+            if own
+            else load_eval(spec, classes=trained.classes, progress=progress)
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = make_loader(images, spec, train=False, seed=0, device=device)
     return evaluate(trained.model.to(device), loader.batches(0), len(trained.classes), device)
+
+
+def _holds_own(trained: Trained, spec: Data) -> bool:
+    """Whether the images are those of the training."""
+    try:
+        return fingerprint_of(spec, "val") == trained.info.get("images", {}).get("val")
+    except InputError:  # they cannot even be split as for a training
+        return False
 
 
 @torch.inference_mode()

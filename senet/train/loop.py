@@ -24,10 +24,10 @@ from senet.train.evaluate import Evaluation, evaluate
 from senet.train.meter import Meter
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Recipe, Run
-from senet.train.results import Results, fingerprints
-from senet.train.rundir import build_model, check_folder, open_folder
+from senet.train.results import Results
+from senet.train.rundir import build_model, check_folder, open_folder, read_summary
 from senet.train.schedule import lr_factor
-from senet.train.watch import Audience, TensorBoard, Watch
+from senet.train.watch import Audience, TensorBoard, Watch, require_tensorboard
 
 __all__ = ["train"]
 
@@ -56,6 +56,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
     check_folder(out, recipe, resume=resume)
     with torch.device("meta"):
         build_model(recipe.model, recipe.data.channels, 2)  # what cannot be built is refused before images are read
+    if recipe.run.tensorboard:
+        require_tensorboard()
     with ExitStack() as stack:
         accelerator = _accelerator(recipe.run, stack)
         audience = Audience(watchers if accelerator.is_main_process else ())
@@ -85,15 +87,17 @@ def _train(recipe: Recipe, out: Path, *, resume: bool, accelerator: Accelerator,
     net, optimizer = accelerator.prepare(model, optimizer)
 
     # Where the run stands.
+    checkpoint = out / "checkpoint.safetensors"
+    known = {"train": train_set.fingerprint, "val": val_set.fingerprint}
+    state = {"model": model, "ema": average, "optimizer": optimizer, "scaler": accelerator.scaler, "images": known}
+    progress = load_checkpoint(checkpoint, **state) if resume and checkpoint.exists() else Progress()
     accelerator.wait_for_everyone()  # all have seen the folder as it was
     if first_process:
         open_folder(out, recipe)
     accelerator.wait_for_everyone()
-    checkpoint = out / "checkpoint.safetensors"
-    state = {"model": model, "ema": average, "optimizer": optimizer, "scaler": accelerator.scaler}
-    state["images"] = fingerprints(train_set, val_set)
-    progress = load_checkpoint(checkpoint, **state) if resume and checkpoint.exists() else Progress()
-    results = Results(out, recipe, train_set, val_set, epochs=progress.epoch, write=first_process)
+    if progress.epoch == schedule.epochs and (out / "summary.json").exists():
+        return read_summary(out)
+    results = Results(out, recipe, train_set, val_set, images=known, epochs=progress.epoch, write=first_process)
     steps = len(batches) // run.accumulate
     if run.tensorboard and first_process:
         audience.add(TensorBoard(out / "tensorboard", first_epoch=progress.epoch))

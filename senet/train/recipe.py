@@ -178,6 +178,8 @@ def _check(recipe: Recipe) -> None:
     for name, values in (("data.mean", data.mean), ("data.std", data.std)):
         if len(values) != data.channels:
             raise InputError(f"{name} has {len(values)} numbers for data.channels={data.channels}; give one each")
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"{name} is {list(values)}; accepted: finite numbers")
     if min(data.std) <= 0:
         raise InputError(f"data.std is {list(data.std)}; accepted: numbers above 0")
     if data.channels not in (1, 3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from senet.train.evaluate import Evaluation
 from senet.train.recipe import Recipe
 from senet.train.rundir import RESUMABLE, read_metrics, write_json
 
-__all__ = ["Results", "fingerprints"]
+__all__ = ["Results"]
 
 
 class Results:
@@ -33,14 +34,24 @@ class Results:
         recipe: what is trained.
         train_set: the images trained on.
         val_set: the images it is judged by.
+        images: the fingerprints of both, by which a run knows its images again, wherever they lie.
         epochs: how many epochs the run has behind it; metrics of later ones, which a crash has left, are dropped.
         write: whether this process writes; of several, one does.
     """
 
     def __init__(
-        self, out: Path, recipe: Recipe, train_set: ImageSet, val_set: ImageSet, *, epochs: int, write: bool
+        self,
+        out: Path,
+        recipe: Recipe,
+        train_set: ImageSet,
+        val_set: ImageSet,
+        *,
+        images: Mapping[str, str],
+        epochs: int,
+        write: bool,
     ) -> None:
-        self.out, self.recipe, self.train_set, self.val_set, self.write = out, recipe, train_set, val_set, write
+        self.out, self.recipe, self.write = out, recipe, write
+        self.train_set, self.val_set, self.images = train_set, val_set, dict(images)
         self.history = read_metrics(out)[:epochs]
         self._write_metrics()
 
@@ -83,7 +94,7 @@ class Results:
     def _weights(self, name: str, weights: nn.Module, metrics: dict[str, Any]) -> None:
         if self.write:
             info = {"recipe": to_plain(self.recipe), "classes": list(self.val_set.classes), "metrics": metrics}
-            info["images"] = fingerprints(self.train_set, self.val_set)
+            info["images"] = self.images
             write_tensors(self.out / f"{name}.safetensors", weights.state_dict(), info)
 
     def finish(self, progress: Progress, score: Evaluation, weights: nn.Module, device: torch.device) -> dict[str, Any]:
@@ -107,7 +118,7 @@ class Results:
             "best_top1": progress.best_top1,
             "best_epoch": progress.best_epoch,
             "classes": list(self.val_set.classes),
-            "images": fingerprints(self.train_set, self.val_set),
+            "images": self.images,
             "confusion": score.confusion,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
             "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -115,11 +126,6 @@ class Results:
         if self.write:
             write_json(self.out / "summary.json", summary)
         return summary
-
-
-def fingerprints(train_set: ImageSet, val_set: ImageSet) -> dict[str, str]:
-    """By which a run knows its images again, wherever they lie."""
-    return {"train": train_set.fingerprint, "val": val_set.fingerprint}
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

@@ -8,7 +8,7 @@ epoch, with their recipe and classes) and, once the run is complete, ``summary.j
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ __all__ = [
     "write_json",
 ]
 
-# What may change when a run is resumed: it decides nothing about the weights. The images must be the same ones, which
-# the checkpoint knows, wherever they lie.
+# What may change when a run is resumed: it decides nothing about the weights. The images must be those that the
+# checkpoint knows by their fingerprint, wherever they lie.
 RESUMABLE = ("data.root", "data.workers", "run.log_every", "run.save_every", "run.tensorboard")
 FILES = (
     "recipe.json",
@@ -60,10 +60,13 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
     """Refuses a folder that is not for this run, before any work is done; changes nothing.
 
     Raises:
-        InputError: the folder holds a run already, or a run of another recipe.
+        InputError: the folder holds a run already, a run of another recipe, or parts of one without its recipe.
     """
     saved = out / "recipe.json"
     if not saved.exists():
+        orphans = [name for name in FILES if (out / name).exists()]
+        if orphans:
+            raise InputError(f"{out} holds {orphans[0]} of a run, but no recipe.json; name another folder with --out")
         return
     before = Recipe.load(saved)
     old, new = flatten(to_plain(before)), flatten(to_plain(recipe))
@@ -143,16 +146,21 @@ def read_run(path: Path, *, weights: str = "model") -> Trained:
     """
     if weights not in ("model", "best"):
         raise InputError(f"weights is {weights!r}; accepted: 'model' (of the last epoch), 'best'")
-    if path.is_dir():
-        if not (path / "recipe.json").is_file():
-            raise InputError(f"{path} holds no run; name a folder that `senet train --out` wrote")
-        path = path / f"{weights}.safetensors"
+    folder = path if path.is_dir() else None
+    if folder is not None:
+        if not (folder / "recipe.json").is_file():
+            raise InputError(f"{folder} holds no run; name a folder that `senet train --out` wrote")
+        path = folder / f"{weights}.safetensors"
         if not path.is_file():
-            raise InputError(f"{path.parent} holds no {path.name}: its run has not finished an epoch")
+            raise InputError(f"{folder} holds no {path.name}: its run has not finished an epoch")
     tensors, info = read_tensors(path)
     if not {"recipe", "classes"} <= info.keys():
         raise InputError(f"{path} holds no weights of a trained network; name model.safetensors or best.safetensors")
-    return _build(tensors, info, what=str(path))
+    trained = _build(tensors, info, what=str(path))
+    if folder is None:
+        return trained
+    where = Recipe.load(folder / "recipe.json").data.root  # a run resumed with moved images knows where they are now
+    return replace(trained, recipe=trained.recipe.override({"data.root": where}))
 
 
 def _build(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Audience", "TensorBoard", "Watch"]
+from senet.errors import InputError
+
+__all__ = ["Audience", "TensorBoard", "Watch", "require_tensorboard"]
 
 
 class Watch:
@@ -64,6 +67,16 @@ class Audience(Watch):
     def close(self) -> None:
         for watch in self.watchers:
             watch.close()
+
+
+def require_tensorboard() -> None:
+    """Refuses at once what would otherwise fail after the images are read.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("run.tensorboard needs the package tensorboard; install it by pip install tensorboard")
 
 
 class TensorBoard(Watch):

@@ -130,6 +130,21 @@ def test_arms_are_told_apart_by_what_differs():
     assert any("4 differences" in caveat for caveat in comparison.caveats)
 
 
+def test_arms_that_differ_in_more_than_the_network_say_so():
+    settings = {"optim.lr": 0.1, "model.options.attn": "se"}
+    other = {"optim.lr": 0.2, "model.options.attn": "eca"}
+    runs = [summary(settings=settings, images={"train": "a"}), summary("b", settings=other, images={"train": "b"})]
+    assert compare(runs).caveats == (
+        "The arms were not trained on the same images.",
+        "The arms differ in more than the network: optim.lr.",
+    )
+
+
+def test_other_training_images_are_another_arm():
+    comparison = compare([summary(images={"train": "a"}), summary(seed=1, images={"train": "b"})])
+    assert [arm.name for arm in comparison.arms] == ["resnet8 (train_fingerprint=a)", "resnet8 (train_fingerprint=b)"]
+
+
 def test_a_loss_that_diverged_passes_through():
     comparison = compare([summary(seed=0, val_loss=math.nan), summary(seed=1)])
     assert math.isnan(comparison.arms[0].val_loss.mean)

@@ -42,7 +42,7 @@ def test_networks_that_see_the_images_differently(photos, tmp_path):
     ]
     write_report(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "trained on 24 images, judged on 8 others" in page
+    assert "trained on 24 images, judged on 8 held out" in page
     assert "dark" in page
 
 

@@ -9,6 +9,7 @@ import pytest
 from senet.errors import InputError
 from senet.recipes import get_recipe
 from senet.study.twins import train_twins
+from senet.train.rundir import open_folder
 
 CHANGES = {"data.size": 16, "data.limit": 48, "data.batch_size": 8, "schedule.epochs": 1, "optim.lr": 0.02}
 
@@ -41,6 +42,14 @@ def test_what_cannot_be_compared_is_refused_before_training(tmp_path, names, sai
     with pytest.raises(InputError, match=said):
         train_twins(arms(*names), tmp_path, seeds=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_another_run_is_refused_before_training(tmp_path):
+    recipes = arms("synthetic.resnet8", "synthetic.seresnet8")
+    open_folder(tmp_path / "synthetic.seresnet8-seed1", recipes[1].override({"run.seed": 1, "optim.lr": 0.5}))
+    with pytest.raises(InputError, match="already holds a run of another recipe"):
+        train_twins(recipes, tmp_path, seeds=2, resume=True)
+    assert [run.name for run in tmp_path.iterdir()] == ["synthetic.seresnet8-seed1"]
 
 
 def test_what_draws_the_page_is_looked_for_before_training(tmp_path, monkeypatch):

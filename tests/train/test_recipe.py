@@ -49,6 +49,8 @@ def test_override_reaches_every_group_and_leaves_the_original_alone():
         ({"schedule.epochs": 0}, "schedule.epochs is 0; accepted: 1 or more"),
         ({"data.mean": [0.5]}, "data.mean has 1 numbers for data.channels=3"),
         ({"data.std": [0.5, 0.5, 0.0]}, "data.std"),
+        ({"data.std": [0.5, 0.5, float("nan")]}, "data.std is [0.5, 0.5, nan]; accepted: finite numbers"),
+        ({"data.mean": [0.5, float("inf"), 0.5]}, "data.mean is [0.5, inf, 0.5]; accepted: finite numbers"),
         ({"data.channels": 2, "data.mean": [0, 0], "data.std": [1, 1]}, "accepted: 1 (grey) or 3 (RGB)"),
         ({"data.resize": 16}, "smaller than data.size=32"),
         ({"data.val_fraction": 1.0}, "from 0 to below 1"),

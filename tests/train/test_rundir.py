@@ -35,6 +35,12 @@ def test_a_run_of_another_recipe_is_named_with_what_differs(tiny, tmp_path):
     assert "model.options.placement None -> pre, optim.lr 0.02 -> 0.5" in str(refused.value)
 
 
+def test_parts_of_a_run_without_its_recipe_are_not_written_over(tiny, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match=r"holds model.safetensors of a run, but no recipe.json"):
+        check_folder(tmp_path, tiny, resume=True)
+
+
 def test_a_folder_that_cannot_be_written(tiny, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write into .*; name another folder with --out"):
@@ -105,6 +111,15 @@ def test_a_run_comes_back_as_it_was(tiny, tmp_path):
     assert (trained.recipe, trained.classes) == (recipe, tuple("abcdefg"))
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(trained.model(x), model.eval()(x))
+
+
+def test_a_folder_knows_where_its_images_were_moved(tiny, tmp_path):
+    model = build_model(tiny.model, 3, 2)
+    info = {"recipe": to_plain(tiny), "classes": ["a", "b"]}
+    write_tensors(tmp_path / "model.safetensors", model.state_dict(), info)
+    open_folder(tmp_path, tiny.override({"data.root": "moved"}))
+    assert read_run(tmp_path).recipe.data.root == "moved"
+    assert read_run(tmp_path / "model.safetensors").recipe.data.root is None
 
 
 def test_what_follows_from_the_data_is_no_option():

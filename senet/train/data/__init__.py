@@ -5,7 +5,7 @@ from senet.train.data.image_set import ImageSet
 from senet.train.data.images import Progress, read_image
 from senet.train.data.loader import MemoryLoader, StreamLoader, make_loader
 from senet.train.data.preprocess import to_input
-from senet.train.data.sources import load_data, load_eval, load_split
+from senet.train.data.sources import fingerprint_of, load_data, load_eval, load_split
 
 __all__ = [
     "ImageSet",
@@ -13,6 +13,7 @@ __all__ = [
     "MemoryLoader",
     "Progress",
     "StreamLoader",
+    "fingerprint_of",
     "load_data",
     "load_eval",
     "load_split",

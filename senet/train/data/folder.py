@@ -100,7 +100,14 @@ def _list_images(folder: Path, split: str, root: Path) -> ImageSet:
         paths += files
         labels += [label] * len(files)
     names = tuple(path.relative_to(root).as_posix() for path in paths)
-    return ImageSet(split, tuple(path.name for path in classes), torch.tensor(labels), paths=tuple(paths), names=names)
+    return ImageSet(
+        split,
+        tuple(path.name for path in classes),
+        torch.tensor(labels),
+        paths=tuple(paths),
+        names=names,
+        sizes=tuple(path.stat().st_size for path in paths),
+    )
 
 
 def _images_below(folder: Path) -> list[Path]:

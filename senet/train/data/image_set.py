@@ -29,6 +29,7 @@ class ImageSet:
         fitted: ``images`` are already resized and cropped to what the network sees.
         names: N names such as ``"val/cat/0001.jpg"``, relative to the root of the data, where the images come from
             files, be they decoded by now or not.
+        sizes: N sizes of these files in bytes.
     """
 
     split: str
@@ -38,12 +39,14 @@ class ImageSet:
     paths: tuple[Path, ...] | None = None
     fitted: bool = False
     names: tuple[str, ...] | None = None
+    sizes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         held = [len(part) for part in (self.images, self.paths) if part is not None]
         assert held == [len(self.labels)], "an ImageSet holds images or paths, one a label"
         assert self.names is None or len(self.names) == len(self.labels)
-        assert self.paths is None or self.names is not None, "files have names"
+        assert (self.names is None) == (self.sizes is None), "files have names and sizes"
+        assert self.paths is None or self.names is not None, "files have names and sizes"
 
     def __len__(self) -> int:
         """How many images."""
@@ -51,15 +54,17 @@ class ImageSet:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell this split from others: two with other images or labels have other ones.
+        """16 hexadecimal digits that tell this split from others: one with other images or labels has other ones.
 
         The start of the SHA-256 of the class names, the labels, and what the images are. For images that come from
-        files these are their names and not their pixels, so that it neither depends on where the folder lies and how
-        it is spelt, nor on whether the images are decoded, and to which size. For others they are shape and pixels.
+        files these are their names and sizes and not their pixels, so that it neither depends on where the folder lies
+        and how it is spelt, nor on whether the images are decoded, and to which shape; a file that was changed but
+        kept name and size goes unnoticed. For others they are shape and pixels.
         """
         images = None if self.names is not None else self.images
         shape = None if images is None else list(images.shape)
-        digest = hashlib.sha256(json.dumps([self.classes, self.labels.tolist(), self.names, shape]).encode())
+        told = [self.classes, self.labels.tolist(), self.names, self.sizes, shape]
+        digest = hashlib.sha256(json.dumps(told).encode())
         if images is not None:
             digest.update(images.reshape(-1).numpy().data)
         return digest.hexdigest()[:16]
@@ -73,6 +78,7 @@ class ImageSet:
             images=None if self.images is None else self.images[indices],
             paths=None if self.paths is None else tuple(self.paths[i] for i in chosen),
             names=None if self.names is None else tuple(self.names[i] for i in chosen),
+            sizes=None if self.sizes is None else tuple(self.sizes[i] for i in chosen),
         )
 
     def relabel(self, classes: tuple[str, ...], *, whose: str = "the model") -> ImageSet:

@@ -19,7 +19,7 @@ from senet.train.data.preprocess import fit
 from senet.train.data.subset import balanced
 from senet.train.recipe import Data
 
-__all__ = ["load_data", "load_eval", "load_split"]
+__all__ = ["fingerprint_of", "load_data", "load_eval", "load_split"]
 
 Split = Literal["train", "val"]
 
@@ -68,6 +68,15 @@ def load_split(spec: Data, split: Split, *, progress: Progress | None = None) ->
         raise InputError(f"the split is {split!r}; accepted: 'train', 'val'")
     (image_set,) = _decoded(spec, *_splits(spec, split), progress=progress)
     return image_set
+
+
+def fingerprint_of(spec: Data, split: Split) -> str:
+    """The fingerprint of what :func:`load_split` gives, with no file of an image opened.
+
+    Raises:
+        InputError: the data is not there, or not as it should be.
+    """
+    return _splits(spec, split)[0].fingerprint
 
 
 def load_eval(spec: Data, *, classes: tuple[str, ...] | None, progress: Progress | None = None) -> ImageSet:

@@ -11,7 +11,12 @@ from senet.errors import InputError
 from senet.train.data import ImageSet
 
 FILES = ImageSet(
-    "val", ("a", "b"), torch.tensor([0, 1, 1]), paths=(Path("x"), Path("y"), Path("z")), names=("a/x", "b/y", "b/z")
+    "val",
+    ("a", "b"),
+    torch.tensor([0, 1, 1]),
+    paths=(Path("x"), Path("y"), Path("z")),
+    names=("a/x", "b/y", "b/z"),
+    sizes=(1, 2, 3),
 )
 
 
@@ -26,13 +31,14 @@ ARRAYS = ImageSet("val", ("a", "b"), torch.tensor([0, 1, 1]), IMAGES)
         {"labels": torch.tensor([0, 1, 0])},
         {"names": ("a/x", "b/y", "b/w")},
         {"names": ("a/x", "b/z", "b/y")},
+        {"sizes": (1, 2, 4)},
     ],
 )
 def test_fingerprint_of_files_tells_them_apart(changes):
     assert dataclasses.replace(FILES, **changes).fingerprint != FILES.fingerprint
 
 
-def test_fingerprint_of_files_is_of_their_names():
+def test_fingerprint_of_files_is_of_their_names_and_sizes():
     moved = dataclasses.replace(FILES, paths=(Path("/else/x"), Path("/else/y"), Path("/else/z")))
     decoded = [dataclasses.replace(FILES, paths=None, images=IMAGES[:, :, :, :size], fitted=True) for size in (4, 2)]
     assert {other.fingerprint for other in (moved, *decoded)} == {FILES.fingerprint}
@@ -68,6 +74,7 @@ def test_take():
     assert part.labels.tolist() == [1, 0]
     assert part.paths == (Path("z"), Path("x"))
     assert part.names == ("b/z", "a/x")
+    assert part.sizes == (3, 1)
     images = torch.arange(3).view(3, 1, 1, 1)
     assert ImageSet("val", ("a",), torch.zeros(3).long(), images).take(torch.tensor([2])).images.item() == 2
 
