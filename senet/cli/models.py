@@ -53,11 +53,11 @@ def info(
     import torch
 
     from senet.analysis.complexity import count
-    from senet.models import create_model, model_config
+    from senet.models import create_model, model_config, model_entry
 
     options = parse_assignments(change or [])
     config = model_config(model, options)
-    side = size or (32 if config.stem == "cifar" else 224)
+    side = size or model_entry(model).size
     with torch.device("meta"):
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
     complexity = count(net, (config.in_chans, side, side))

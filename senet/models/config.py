@@ -1,10 +1,10 @@
-"""What every network of ours can be told: classes, input channels, and which block sits where."""
+"""What every network of ours can be told: classes, input channels, dropout, and which block sits at its sites."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -12,9 +12,7 @@ from senet.blocks import create_block
 from senet.errors import InputError
 from senet.options import checked
 
-__all__ = ["NetConfig", "Placement"]
-
-Placement = Literal["standard", "pre", "post", "identity", "3x3"]
+__all__ = ["NetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +22,20 @@ class NetConfig:
     Args:
         num_classes: outputs of the classifier; 0 for none, the network then returns pooled features.
         in_chans: channels of the input image.
+        drop_rate: dropout before the classifier, from 0 to below 1.
+        drop_path_rate: stochastic depth (arXiv 1603.09382): the last residual unit is left out with this
+            probability, those before it with ones that fall linearly to 0 at the first.
         attn: the block at every site, by the name that :func:`senet.create_block` knows; None for the plain twin.
         attn_options: the block's own options, for example ``{"reduction": 4}``.
-        placement: where in a residual unit the block sits (paper, Fig. 5 and Sec. 6.5): ``"standard"`` at the end
-            of the branch before the sum, ``"pre"`` before the branch, ``"post"`` after sum and ReLU,
-            ``"identity"`` on the shortcut, ``"3x3"`` inside a bottleneck after its 3x3 convolution.
         stages: the stages that have blocks, by the paper's numbers (the stem is stage 1); None for all.
     """
 
     num_classes: int = 1000
     in_chans: int = 3
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
     attn: str | None = None
     attn_options: Mapping[str, Any] = field(default_factory=dict)
-    placement: Placement = "standard"
     stages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -50,11 +49,37 @@ class NetConfig:
             raise InputError(f"num_classes is {self.num_classes}; accepted: 0 (no classifier) or more")
         if self.in_chans < 1:
             raise InputError(f"in_chans is {self.in_chans}; accepted: 1 or more")
-        if self.attn is None and (self.attn_options or self.placement != "standard" or self.stages is not None):
-            raise InputError("attn_options, placement and stages say how blocks sit, but attn is none; give attn='se'")
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; accepted: from 0 to below 1")
+        if self.attn is None and (self.attn_options or self.stages is not None):
+            raise InputError("attn_options and stages say how blocks sit, but attn is none; give attn='se'")
 
-    def block_at(self, stage: int, channels: int) -> nn.Module | None:
-        """The block for a site in a stage, or None where there is none."""
+    def block_at(self, stage: int, channels: int, *, hidden: int | None = None) -> nn.Module | None:
+        """The block for a site in a stage, or None where there is none.
+
+        Args:
+            stage: the site's stage.
+            channels: channels of the map there.
+            hidden: the width that the network gives SE's hidden layer here, where it is no function of ``channels``
+                alone; the user's own ``reduction`` or ``hidden_channels`` goes first, and other blocks have none.
+        """
         if self.attn is None or (self.stages is not None and stage not in self.stages):
             return None
-        return create_block(self.attn, channels, self.attn_options)
+        options = dict(self.attn_options)
+        if self.attn == "se" and hidden is not None and not {"reduction", "hidden_channels"} & options.keys():
+            options["hidden_channels"] = hidden
+        return create_block(self.attn, channels, options)
+
+    def drop_path_rates(self, units: int) -> list[float]:
+        """The probability of leaving out each of the residual units, from first to last."""
+        return [self.drop_path_rate * index / max(units - 1, 1) for index in range(units)]
+
+    def check_stages(self, known: Sequence[int]) -> None:
+        """Refuses stages that the network does not have.
+
+        Raises:
+            InputError: names those it has.
+        """
+        if self.stages is not None and not set(self.stages) <= set(known):
+            raise InputError(f"stages is {list(self.stages)}; accepted: any of {list(known)} (the stem is stage 1)")

@@ -5,25 +5,44 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from senet.errors import InputError, did_you_mean
+from senet.models import resnet_table
+from senet.models.config import NetConfig
 from senet.models.features import Features
-from senet.models.resnet import ResNet, ResNetConfig
-from senet.models.tables import TABLE
+from senet.models.net import Entry
 from senet.options import checked
 
-__all__ = ["create_model", "list_models", "model_config"]
+__all__ = ["MODELS", "create_model", "list_models", "model_config", "model_entry"]
+
+MODELS: Mapping[str, Entry] = MappingProxyType(
+    {
+        **resnet_table.TABLE,
+    }
+)
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names of all networks that match a shell pattern, sorted: ``list_models("se*50*")``."""
-    return sorted(fnmatch.filter(TABLE, pattern))
+    return sorted(fnmatch.filter(MODELS, pattern))
 
 
-def model_config(name: str, options: Mapping[str, Any] | None = None) -> ResNetConfig:
+def model_entry(name: str) -> Entry:
+    """What the registry knows of a network: class, options, source and the size of images it is made for.
+
+    Raises:
+        InputError: an unknown name; the nearest are named.
+    """
+    if name not in MODELS:
+        raise InputError(f"no model is called {name!r}{did_you_mean(name, MODELS)}")
+    return MODELS[name]
+
+
+def model_config(name: str, options: Mapping[str, Any] | None = None) -> NetConfig:
     """The complete options of a network.
 
     Args:
@@ -33,9 +52,7 @@ def model_config(name: str, options: Mapping[str, Any] | None = None) -> ResNetC
     Raises:
         InputError: an unknown name or option (the nearest are named), or a value that is not accepted.
     """
-    if name not in TABLE:
-        raise InputError(f"no model is called {name!r}{did_you_mean(name, TABLE)}")
-    config = TABLE[name]
+    config = model_entry(name).config
     changes = checked(type(config), dict(options or {}), what=f"model {name!r}")
     own = config.attn_options if changes.get("attn", config.attn) == config.attn else {}
     changes["attn_options"] = {**own, **changes.get("attn_options", {})}
@@ -61,7 +78,8 @@ def create_model(
         features_only: return the maps of the stages instead of class scores, see :class:`Features`.
         out_indices: which maps, with ``features_only``.
         **options: any other field of the network's options, checked by name and type: ``attn="eca"``,
-            ``attn_options={"reduction": 4}``, ``placement="pre"``, ``stages=(2, 3)``; see :class:`ResNetConfig`.
+            ``attn_options={"reduction": 4}``, ``placement="pre"``, ``stages=(2, 3)``; see :class:`NetConfig` and the
+            options of the network's family, for example :class:`ResNetConfig`.
 
     Returns:
         A module (N, in_chans, H, W) -> (N, num_classes). Its ``config`` holds all options.
@@ -77,5 +95,5 @@ def create_model(
     shared: dict[str, Any] = {"in_chans": in_chans}
     if num_classes is not None:
         shared["num_classes"] = num_classes
-    net = ResNet(model_config(name, {**shared, **options}))
+    net = model_entry(name).net(model_config(name, {**shared, **options}))
     return Features(net, out_indices) if features_only else net

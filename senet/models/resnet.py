@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt, for ImageNet and for CIFAR, with any block at any site."""
+"""ResNet, ResNeXt and SENet, for ImageNet and for CIFAR, with any block at any site."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from senet.errors import InputError
 from senet.models.config import NetConfig
-from senet.models.units import UNITS, PadShortcut, PreActUnit, conv1x1, conv3x3
+from senet.models.net import FeatureInfo, Net, classifier, global_pool
+from senet.models.units import UNITS, PadShortcut, Placement, PreActUnit, Shape, conv1x1, conv3x3
 
 __all__ = ["ResNet", "ResNetConfig"]
 
@@ -20,140 +21,163 @@ class ResNetConfig(NetConfig):
     """The options of a residual network: those of :class:`NetConfig`, and its own.
 
     Args:
+        placement: where in a residual unit the block sits (paper, Fig. 5 and Sec. 6.5): ``"standard"`` at the end
+            of the branch before the sum, ``"pre"`` before the branch, ``"post"`` after sum and ReLU,
+            ``"identity"`` on the shortcut, ``"3x3"`` inside a bottleneck after its 3x3 convolution.
         unit: the residual unit.
         depths: units in each stage.
         planes: width of each stage's 3x3 convolutions, before groups.
         groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
         base_width: width of a group where planes are 64 (ResNeXt's d).
-        stem: ``"imagenet"``, a 7x7 convolution and a max pool, or ``"cifar"``, a 3x3 convolution.
-        shortcut: where the shape changes, ``"projection"``, a 1x1 convolution, or ``"pad"``, zeros.
+        narrowing: by what a bottleneck's first 1x1 convolution is narrower than its 3x3 (SENet-154: 2).
+        stride_in: which convolution of a bottleneck has the stride: ``"3x3"``, as in timm and torchvision, or
+            ``"1x1"``, as in He et al. and the authors' SE-ResNets.
+        stem: ``"imagenet"``, a 7x7 convolution and a max pool; ``"deep"``, three 3x3 and a max pool; or ``"cifar"``,
+            one 3x3.
+        stem_width: channels of the stem; None: of the first stage's planes. The first two convolutions of a deep stem
+            have half as many.
+        stem_pool: ``"padded"``, 3x3 with a pixel around the map, or ``"ceil"``, none and rounded up, as in Caffe.
+        shortcut: where the shape changes, ``"projection"``, a 1x1 convolution; ``"projection3x3"``, where the size
+            changes too a 3x3 one (SENet-154); or ``"pad"``, zeros.
+        output_stride: by how much the last map is smaller than the image: 32, or 16 or 8 with dilated convolutions in
+            place of strides.
         zero_init_residual: start the last norm of each branch at zero, so that each unit starts as its shortcut.
     """
 
+    placement: Placement = "standard"
     unit: Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
     depths: tuple[int, ...]
     planes: tuple[int, ...] = (64, 128, 256, 512)
     groups: int = 1
     base_width: int = 64
-    stem: Literal["imagenet", "cifar"] = "imagenet"
-    shortcut: Literal["projection", "pad"] = "projection"
+    narrowing: int = 1
+    stride_in: Literal["1x1", "3x3"] = "3x3"
+    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
+    stem_width: int | None = None
+    stem_pool: Literal["padded", "ceil"] = "padded"
+    shortcut: Literal["projection", "projection3x3", "pad"] = "projection"
+    output_stride: Literal[8, 16, 32] = 32
     zero_init_residual: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.depths or len(self.depths) != len(self.planes):
             raise InputError(f"depths is {list(self.depths)}, planes {list(self.planes)}; give each one number a stage")
-        if min(*self.depths, *self.planes, self.groups, self.base_width) < 1:
-            raise InputError("depths, planes, groups and base_width have a number below 1; accepted: 1 or more")
+        if min(*self.depths, *self.planes, self.groups, self.base_width, self.narrowing, self.stem_width or 2) < 1:
+            raise InputError("depths, planes, groups and widths have a number below 1; accepted: 1 or more")
         if min(self.planes) * self.base_width < 64:
             raise InputError(f"base_width is {self.base_width}: {min(self.planes)} planes leave its groups no channel")
-        if UNITS[self.unit].expansion == 1 and (self.groups, self.base_width) != (1, 64):
-            raise InputError(f"groups and base_width are for bottlenecks, but unit is {self.unit!r}; leave them out")
-        stages = range(2, 2 + len(self.depths))
-        if self.stages is not None and not set(self.stages) <= set(stages):
-            raise InputError(f"stages is {list(self.stages)}; accepted: any of {list(stages)} (the stem is stage 1)")
-        if self.shortcut == "pad" and issubclass(UNITS[self.unit], PreActUnit):
-            raise InputError("shortcut is 'pad', but pre-activation units accept: 'projection'")
+        bottleneck, preact = UNITS[self.unit].expansion > 1, issubclass(UNITS[self.unit], PreActUnit)
+        if not bottleneck and (self.groups, self.base_width, self.narrowing, self.stride_in) != (1, 64, 1, "3x3"):
+            raise InputError(
+                f"groups, base_width, narrowing and stride_in are for bottlenecks, but unit is {self.unit!r}; "
+                "leave them out"
+            )
+        self.check_stages(range(2, 2 + len(self.depths)))
+        if self.attn is None and self.placement != "standard":
+            raise InputError("placement says where blocks sit, but attn is none; give attn='se'")
+        if preact and self.shortcut != "projection":
+            raise InputError(f"shortcut is {self.shortcut!r}, but pre-activation units accept: 'projection'")
+        if preact and self.zero_init_residual:
+            raise InputError("zero_init_residual needs a norm at the end of the branch; pre-activation units have none")
+        if self.stem == "cifar" and (self.output_stride, self.stem_pool) != (32, "padded"):
+            raise InputError("output_stride and stem_pool are for stem 'imagenet' or 'deep', but stem is 'cifar'")
 
 
-class ResNet(nn.Module):
+class ResNet(Net):
     """A residual network: stem, stages of units, global average, classifier.
 
     He et al., arXiv 1512.03385 (and 1603.05027 with pre-activation units); Xie et al., arXiv 1611.05431 for groups;
-    SE by Hu et al., arXiv 1709.01507v4, Table 1. Parameter names are timm's.
-
-    Its children run in the order in which they are declared, so that any prefix of them is a network too.
+    SE by Hu et al., arXiv 1709.01507v4, Table 1, SENet-154 its appendix. Parameter names are timm's.
 
     Shapes: (N, in_chans, H, W) -> (N, num_classes), or (N, channels) where num_classes is 0.
     """
-
-    head = ("global_pool", "fc")
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
         preact = issubclass(UNITS[config.unit], PreActUnit)
-        channels, reduction = config.planes[0], 1
-        if config.stem == "imagenet":
-            self.conv1 = nn.Conv2d(config.in_chans, channels, 7, stride=2, padding=3, bias=False)
-            reduction = 2
-        else:
-            self.conv1 = conv3x3(config.in_chans, channels)
+        channels = config.stem_width or config.planes[0]
+        self.conv1, reduction = _stem(config, channels)
         if not preact:
             self.bn1 = nn.BatchNorm2d(channels)
             self.act1 = nn.ReLU(inplace=True)
-        self.feature_info = [_info(channels, reduction, "conv1" if preact else "act1")]
-        if config.stem == "imagenet":
-            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.feature_info = [FeatureInfo(num_chs=channels, reduction=reduction, module="conv1" if preact else "act1")]
+        if config.stem != "cifar":
+            padded = config.stem_pool == "padded"
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1 if padded else 0, ceil_mode=not padded)
             reduction = 4
+        rates = config.drop_path_rates(sum(config.depths))
+        dilation = 1
         for index, (planes, depth) in enumerate(zip(config.planes, config.depths, strict=True)):
-            stride = 1 if index == 0 else 2
-            stage, channels = _stage(config, index + 2, channels, planes, depth, stride)
+            stride, first_dilation = 1 if index == 0 else 2, dilation
+            if config.stem != "cifar" and reduction * stride > config.output_stride:
+                stride, dilation = 1, dilation * stride
+            outputs = planes * UNITS[config.unit].expansion
+            stage = nn.Sequential()
+            for number in range(depth):
+                first = number == 0
+                width = planes * config.base_width // 64 * config.groups
+                shape = Shape(
+                    inputs=channels,
+                    width=width,
+                    outputs=outputs,
+                    narrow=width // config.narrowing,
+                    stride=stride if first else 1,
+                    stride_in=config.stride_in,
+                    groups=config.groups,
+                    dilation=dilation,
+                    first_dilation=first_dilation if first else dilation,
+                )
+                unit = UNITS[config.unit](
+                    shape,
+                    shortcut=_shortcut(config, shape) if first else None,
+                    placement=config.placement,
+                    make_block=partial(config.block_at, index + 2),
+                    drop_path=rates.pop(0),
+                )
+                stage.append(unit)
+                channels = outputs
             self.add_module(f"layer{index + 1}", stage)
             reduction *= stride
-            self.feature_info.append(_info(channels, reduction, f"layer{index + 1}"))
+            self.feature_info.append(FeatureInfo(num_chs=channels, reduction=reduction, module=f"layer{index + 1}"))
         if preact:
             self.norm = nn.BatchNorm2d(channels)
             self.act = nn.ReLU(inplace=True)
             self.feature_info[-1]["module"] = "act"
         self.num_features = channels
-        self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-        self.fc = nn.Linear(channels, config.num_classes) if config.num_classes else nn.Identity()
+        self.global_pool = global_pool()
+        self.head_drop = nn.Dropout(config.drop_rate)
+        self.fc = classifier(channels, config.num_classes)
         _initialise(self, config)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The last map: (N, in_chans, H, W) -> (N, num_features, h, w)."""
-        for name, child in self.named_children():
-            if name not in self.head:
-                x = child(x)
-        return x
 
-    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """From the last map to logits, or to pooled features: (N, num_features, h, w) -> (N, num_classes)."""
-        x = self.global_pool(x)
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+def _stem(config: ResNetConfig, channels: int) -> tuple[nn.Module, int]:
+    """The first convolution or convolutions, up to the norm, and their stride."""
+    if config.stem == "cifar":
+        return conv3x3(config.in_chans, channels), 1
+    if config.stem == "imagenet":
+        return nn.Conv2d(config.in_chans, channels, 7, stride=2, padding=3, bias=False), 2
+    half = channels // 2
+    parts: list[nn.Module] = [conv3x3(config.in_chans, half, 2), nn.BatchNorm2d(half), nn.ReLU(inplace=True)]
+    parts += [conv3x3(half, half), nn.BatchNorm2d(half), nn.ReLU(inplace=True), conv3x3(half, channels)]
+    return nn.Sequential(*parts), 2
 
 
-def _info(channels: int, reduction: int, module: str) -> dict[str, int | str]:
-    return {"num_chs": channels, "reduction": reduction, "module": module}
-
-
-def _stage(
-    config: ResNetConfig, number: int, inputs: int, planes: int, depth: int, stride: int
-) -> tuple[nn.Sequential, int]:
-    """The units of one stage, and the channels that they put out."""
-    unit = UNITS[config.unit]
-    outputs = planes * unit.expansion
-    units = nn.Sequential()
-    for index in range(depth):
-        first = index == 0
-        units.append(
-            unit(
-                inputs if first else outputs,
-                planes,
-                stride=stride if first else 1,
-                groups=config.groups,
-                base_width=config.base_width,
-                shortcut=_shortcut(config, inputs, outputs, stride) if first else None,
-                placement=config.placement,
-                make_block=partial(config.block_at, number),
-            )
-        )
-    return units, outputs
-
-
-def _shortcut(config: ResNetConfig, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    if stride == 1 and inputs == outputs:
+def _shortcut(config: ResNetConfig, shape: Shape) -> nn.Module | None:
+    if shape.stride == 1 and shape.inputs == shape.outputs:
         return None
     if config.shortcut == "pad":
-        return PadShortcut(inputs, outputs, stride)
-    projection = conv1x1(inputs, outputs, stride)
+        return PadShortcut(shape.inputs, shape.outputs, shape.stride)
+    wide = config.shortcut == "projection3x3" and (shape.stride > 1 or shape.dilation > 1)
+    projection = (
+        conv3x3(shape.inputs, shape.outputs, shape.stride, dilation=shape.first_dilation)
+        if wide
+        else conv1x1(shape.inputs, shape.outputs, shape.stride)
+    )
     if issubclass(UNITS[config.unit], PreActUnit):
         return projection
-    return nn.Sequential(projection, nn.BatchNorm2d(outputs))
+    return nn.Sequential(projection, nn.BatchNorm2d(shape.outputs))
 
 
 def _initialise(net: ResNet, config: ResNetConfig) -> None:
@@ -162,9 +186,7 @@ def _initialise(net: ResNet, config: ResNetConfig) -> None:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if config.zero_init_residual:
-        last_norm = {"basic": "bn2", "bottleneck": "bn3"}.get(config.unit)
-        if last_norm is None:
-            raise InputError("zero_init_residual needs a norm at the end of the branch; pre-activation units have none")
+        last_norm = {"basic": "bn2", "bottleneck": "bn3"}[config.unit]
         for module in net.modules():
             if isinstance(module, UNITS[config.unit]):
                 nn.init.zeros_(module.get_submodule(last_norm).weight)  # type: ignore[arg-type]

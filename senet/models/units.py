@@ -3,21 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import InputError
-from senet.models.config import Placement
+from senet.models.net import DropPath
 
-__all__ = ["UNITS", "BasicBlock", "Bottleneck", "PadShortcut", "PreActBasicBlock", "PreActBottleneck", "Unit"]
+__all__ = [
+    "UNITS",
+    "BasicBlock",
+    "Bottleneck",
+    "PadShortcut",
+    "Placement",
+    "PreActBasicBlock",
+    "PreActBottleneck",
+    "PreActUnit",
+    "Shape",
+    "Unit",
+]
 
+Placement = Literal["standard", "pre", "post", "identity", "3x3"]
 MakeBlock = Callable[[int], nn.Module | None]  # channels -> a block, or None
 
 
-def conv3x3(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What the convolutions of a unit are.
+
+    Attributes:
+        inputs, width, outputs: channels of the map that comes in, of the 3x3 convolution's output, and at the end.
+        narrow: channels that a bottleneck's first 1x1 convolution puts out.
+        stride: of the unit.
+        stride_in: which convolution of a bottleneck has the stride.
+        groups: of the 3x3 convolution.
+        dilation: of the 3x3 convolutions in place of a stride.
+        first_dilation: of the one that would have had the stride.
+    """
+
+    inputs: int
+    width: int
+    outputs: int
+    narrow: int
+    stride: int = 1
+    stride_in: Literal["1x1", "3x3"] = "3x3"
+    groups: int = 1
+    dilation: int = 1
+    first_dilation: int = 1
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size, without bias."""
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, groups=groups, bias=False)
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=dilation, dilation=dilation, groups=groups, bias=False)
 
 
 def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -52,28 +91,25 @@ class Unit(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
-        planes: int,
+        shape: Shape,
         *,
-        stride: int,
-        groups: int,
-        base_width: int,
         shortcut: nn.Module | None,
         placement: Placement,
         make_block: MakeBlock,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         if placement not in self.placements:
             accepted = ", ".join(map(repr, self.placements))
             raise InputError(f"placement is {placement!r}, but {type(self).__name__} units accept: {accepted}")
-        outputs, width = planes * self.expansion, planes * base_width // 64 * groups
-        self.build(inputs, width, outputs, stride, groups)
-        channels = {"pre": inputs, "3x3": width}.get(placement, outputs)
+        self.build(shape)
+        channels = {"pre": shape.inputs, "3x3": shape.width}.get(placement, shape.outputs)
         self.se = make_block(channels)
         self.placement = placement if self.se is not None else None
+        self.drop_path = DropPath(drop_path)
         self.downsample = shortcut
 
-    def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
+    def build(self, shape: Shape) -> None:
         """Makes the layers of the branch."""
         raise NotImplementedError
 
@@ -92,18 +128,18 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.block(self.branch(self.block(x, at="pre")), at="standard")
-        return self.block(self.act(residual + self.shortcut(x)), at="post")
+        return self.block(self.act(self.drop_path(residual) + self.shortcut(x)), at="post")
 
 
 class BasicBlock(Unit):
     """conv3x3, BN, ReLU, conv3x3, BN, [SE], + shortcut, ReLU (arXiv 1512.03385)."""
 
-    def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
-        self.conv1 = conv3x3(inputs, width, stride)
-        self.bn1 = nn.BatchNorm2d(width)
+    def build(self, shape: Shape) -> None:
+        self.conv1 = conv3x3(shape.inputs, shape.width, shape.stride, dilation=shape.first_dilation)
+        self.bn1 = nn.BatchNorm2d(shape.width)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = conv3x3(width, outputs, groups=groups)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3x3(shape.width, shape.outputs, dilation=shape.dilation)
+        self.bn2 = nn.BatchNorm2d(shape.outputs)
         self.act = nn.ReLU(inplace=True)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -112,24 +148,21 @@ class BasicBlock(Unit):
 
 
 class Bottleneck(Unit):
-    """conv1x1, BN, ReLU, conv3x3, BN, ReLU, conv1x1, BN, [SE], + shortcut, ReLU (arXiv 1512.03385; ResNeXt by groups).
-
-    Differs from the paper: the stride sits in the 3x3 convolution, as in timm and torchvision; the authors' release
-    has it in the first 1x1.
-    """
+    """conv1x1, BN, ReLU, conv3x3, BN, ReLU, conv1x1, BN, [SE], + shortcut, ReLU (arXiv 1512.03385, 1611.05431)."""
 
     expansion = 4
     placements = (*Unit.placements, "3x3")
 
-    def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
-        self.conv1 = conv1x1(inputs, width)
-        self.bn1 = nn.BatchNorm2d(width)
+    def build(self, shape: Shape) -> None:
+        early, late = (shape.stride, 1) if shape.stride_in == "1x1" else (1, shape.stride)
+        self.conv1 = conv1x1(shape.inputs, shape.narrow, early)
+        self.bn1 = nn.BatchNorm2d(shape.narrow)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = conv3x3(width, width, stride, groups)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(shape.narrow, shape.width, late, shape.groups, shape.first_dilation)
+        self.bn2 = nn.BatchNorm2d(shape.width)
         self.act2 = nn.ReLU(inplace=True)
-        self.conv3 = conv1x1(width, outputs)
-        self.bn3 = nn.BatchNorm2d(outputs)
+        self.conv3 = conv1x1(shape.width, shape.outputs)
+        self.bn3 = nn.BatchNorm2d(shape.outputs)
         self.act = nn.ReLU(inplace=True)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -151,40 +184,42 @@ class PreActUnit(Unit):
     def forward(self, x: Tensor) -> Tensor:
         active = self.act1(self.bn1(self.block(x, at="pre")))
         shortcut = self.shortcut(x if self.downsample is None else active)
-        return self.block(self.block(self.branch(active), at="standard") + shortcut, at="post")
+        residual = self.block(self.branch(active), at="standard")
+        return self.block(self.drop_path(residual) + shortcut, at="post")
 
 
 class PreActBasicBlock(PreActUnit):
     """BN, ReLU, conv3x3, BN, ReLU, conv3x3, [SE], + shortcut."""
 
-    def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
-        self.bn1 = nn.BatchNorm2d(inputs)
+    def build(self, shape: Shape) -> None:
+        self.bn1 = nn.BatchNorm2d(shape.inputs)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv1 = conv3x3(inputs, width, stride)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv1 = conv3x3(shape.inputs, shape.width, shape.stride, dilation=shape.first_dilation)
+        self.bn2 = nn.BatchNorm2d(shape.width)
         self.act2 = nn.ReLU(inplace=True)
-        self.conv2 = conv3x3(width, outputs, groups=groups)
+        self.conv2 = conv3x3(shape.width, shape.outputs, dilation=shape.dilation)
 
     def branch(self, x: Tensor) -> Tensor:
         return self.conv2(self.act2(self.bn2(self.conv1(x))))
 
 
 class PreActBottleneck(PreActUnit):
-    """BN, ReLU, conv1x1, BN, ReLU, conv3x3, BN, ReLU, conv1x1, [SE], + shortcut; the stride in the first 1x1."""
+    """BN, ReLU, conv1x1, BN, ReLU, conv3x3, BN, ReLU, conv1x1, [SE], + shortcut."""
 
     expansion = 4
     placements = (*Unit.placements, "3x3")
 
-    def build(self, inputs: int, width: int, outputs: int, stride: int, groups: int) -> None:
-        self.bn1 = nn.BatchNorm2d(inputs)
+    def build(self, shape: Shape) -> None:
+        early, late = (shape.stride, 1) if shape.stride_in == "1x1" else (1, shape.stride)
+        self.bn1 = nn.BatchNorm2d(shape.inputs)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv1 = conv1x1(inputs, width, stride)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv1 = conv1x1(shape.inputs, shape.narrow, early)
+        self.bn2 = nn.BatchNorm2d(shape.narrow)
         self.act2 = nn.ReLU(inplace=True)
-        self.conv2 = conv3x3(width, width, groups=groups)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(shape.narrow, shape.width, late, shape.groups, shape.first_dilation)
+        self.bn3 = nn.BatchNorm2d(shape.width)
         self.act3 = nn.ReLU(inplace=True)
-        self.conv3 = conv1x1(width, outputs)
+        self.conv3 = conv1x1(shape.width, shape.outputs)
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.conv2(self.act2(self.bn2(self.conv1(x))))
