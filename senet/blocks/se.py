@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from senet.blocks.aliases import accept_aliases
 from senet.blocks.stages import (
     Activation,
     Gate,
@@ -26,7 +27,8 @@ class SqueezeExcite(Recalibrate):
 
     Differs from the paper: the formula has no biases and the ablations drop them, but the released networks,
     timm and torchvision have them, so ``bias`` is True by default. The weights are 1x1 convolutions, as in the
-    release, so that weights people have load as they are.
+    release; weights that others keep under other names, or as Linear layers, load as they are
+    (:mod:`senet.blocks.aliases`).
 
     Args:
         channels: channels C of the map.
@@ -63,6 +65,7 @@ class SqueezeExcite(Recalibrate):
         self.act = activation_stage(activation)
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
         self.gate = gate_stage(gate)
+        self.register_load_state_dict_pre_hook(accept_aliases)
 
     def excite(self, z: Tensor) -> Tensor:
         """W2 act(W1 z) (eq. 3 before the gate): (N, C, h, w) -> (N, C, h, w)."""

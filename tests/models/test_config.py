@@ -10,7 +10,7 @@ from senet.models import NetConfig
 
 
 def test_is_plain_by_default():
-    assert NetConfig() == NetConfig(num_classes=1000, in_chans=3, attn=None, placement="standard", stages=None)
+    assert NetConfig() == NetConfig(num_classes=1000, in_chans=3, attn=None, drop_rate=0, drop_path_rate=0, stages=None)
     assert NetConfig().block_at(2, 64) is None
 
 
@@ -39,9 +39,9 @@ def test_blocks_sit_everywhere_by_default():
         ({"num_classes": -1}, r"^num_classes is -1; accepted: 0 \(no classifier\) or more$"),
         ({"in_chans": 0}, r"^in_chans is 0; accepted: 1 or more$"),
         ({"attn_options": {"reduction": 4}}, r"but attn is none; give attn='se'$"),
-        ({"placement": "pre"}, r"but attn is none; give attn='se'$"),
         ({"stages": (2,)}, r"but attn is none; give attn='se'$"),
-        ({"attn": "se", "placement": "before"}, r"option 'placement' is 'before'; accepted: 'standard', 'pre', 'post'"),
+        ({"drop_rate": 1.0}, r"^drop_rate is 1.0; accepted: from 0 to below 1$"),
+        ({"drop_path_rate": -0.1}, r"^drop_path_rate is -0.1; accepted: from 0 to below 1$"),
         ({"attn": 3}, r"option 'attn' is 3; accepted: text or none$"),
         ({"num_classes": "10"}, r"option 'num_classes' is '10'; accepted: a whole number$"),
     ],
@@ -49,3 +49,20 @@ def test_blocks_sit_everywhere_by_default():
 def test_refusals(options, message):
     with pytest.raises(InputError, match=message):
         NetConfig(**options)
+
+
+def test_the_networks_own_hidden_width_is_for_se_alone_and_the_users_goes_first():
+    assert NetConfig(attn="se").block_at(2, 64, hidden=5).fc1.out_channels == 5
+    for options in ({"hidden_channels": 7}, {"reduction": 64 / 7}):
+        assert NetConfig(attn="se", attn_options=options).block_at(2, 64, hidden=5).fc1.out_channels == 7
+    assert isinstance(NetConfig(attn="eca").block_at(2, 64, hidden=5), ECA)
+
+
+def test_units_are_left_out_ever_more_often():
+    assert NetConfig(drop_path_rate=0.3).drop_path_rates(4) == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert NetConfig(drop_path_rate=0.3).drop_path_rates(1) == [0]
+
+
+def test_stages_that_are_not_there():
+    with pytest.raises(InputError, match=r"^stages is \[7\]; accepted: any of \[2, 3\] \(the stem is stage 1\)$"):
+        NetConfig(attn="se", stages=(7,)).check_stages([2, 3])

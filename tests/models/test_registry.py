@@ -6,16 +6,16 @@ import torch
 from senet.blocks import BLOCKS, Recalibrate
 from senet.errors import InputError
 from senet.models import Features, create_model, list_models, model_config
-from senet.models.tables import TABLE
+from senet.models.registry import MODELS
 
 KINDS = (Recalibrate, *BLOCKS.values())
 
 
 def test_list():
-    assert list_models() == sorted(TABLE)
-    assert list_models("se*50*") == ["seresnet50", "seresnext50_32x4d"]
+    assert list_models() == sorted(MODELS)
+    assert list_models("se*net50") == ["seresnet50"]
     assert list_models("cifar_se*20") == ["cifar_seresnet20"]
-    assert list_models("vgg*") == []
+    assert list_models("alex*") == []
 
 
 def test_paper_defaults():
@@ -28,7 +28,7 @@ def test_paper_defaults():
 def test_options_are_added_to_the_networks_own():
     config = model_config("seresnet18", {"attn_options": {"reduction": 4}})
     assert config.attn_options == {"rounding": "timm", "reduction": 4}
-    assert TABLE["seresnet18"].attn_options == {"rounding": "timm"}
+    assert MODELS["seresnet18"].config.attn_options == {"rounding": "timm"}
 
 
 @pytest.mark.parametrize("name", ["seresnet18", "cifar_seresnet20"])
@@ -41,7 +41,7 @@ def test_another_block_starts_from_its_own_defaults(name):
 def test_without_a_block_it_is_the_twin(name):
     prefix, _, rest = name.rpartition("_")
     twin = f"{prefix}_se{rest}" if prefix else f"se{name}"
-    assert model_config(twin, {"attn": None}) == TABLE[name]
+    assert model_config(twin, {"attn": None}) == MODELS[name].config
 
 
 @pytest.mark.parametrize("attn", sorted(BLOCKS))

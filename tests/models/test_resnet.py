@@ -149,13 +149,16 @@ def test_zero_init_residual_starts_each_unit_as_its_shortcut(randomise):
     ("options", "message"),
     [
         ({"unit": "dense"}, r"option 'unit' is 'dense'; accepted: 'basic', 'bottleneck', 'preact_basic'"),
-        ({"stem": "tiny"}, r"option 'stem' is 'tiny'; accepted: 'imagenet', 'cifar'$"),
+        ({"stem": "tiny"}, r"option 'stem' is 'tiny'; accepted: 'imagenet', 'deep', 'cifar'$"),
         ({"depths": (1, 1)}, r"^depths is \[1, 1\], planes \[64, 128, 256, 512\]; give each one number a stage$"),
         ({"depths": ()}, r"^depths is \[\]"),
         ({"depths": (1, 1, 0, 1)}, r"have a number below 1; accepted: 1 or more$"),
         ({"planes": (64, 0, 1, 1)}, r"have a number below 1"),
         ({"groups": 0}, r"have a number below 1"),
-        ({"groups": 2}, r"^groups and base_width are for bottlenecks, but unit is 'basic'; leave them out$"),
+        (
+            {"groups": 2},
+            r"^groups, base_width, narrowing and stride_in are for bottlenecks, but unit is 'basic'; leave them out$",
+        ),
         (
             {"unit": "bottleneck", "planes": (8, 8, 8, 8), "base_width": 4},
             r"^base_width is 4: 8 planes leave its groups no",

@@ -9,7 +9,7 @@ from torch import nn
 
 from senet.blocks import SqueezeExcite
 from senet.errors import InputError
-from senet.models.units import UNITS, PadShortcut, conv1x1
+from senet.models.units import UNITS, PadShortcut, Shape, conv1x1
 
 POST = ("basic", "bottleneck")
 PLACEMENTS = ("standard", "pre", "post", "identity", "3x3")
@@ -30,12 +30,18 @@ def build(unit, placement, randomise, *, inputs=8, planes=8, stride=1, groups=1,
             "normed": lambda: nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs)),
             "pad": lambda: PadShortcut(inputs, outputs, stride),
         }[shortcut]()
-    module = UNITS[unit](
-        inputs,
-        planes,
+    width = planes * base_width // 64 * groups
+    shape = Shape(
+        inputs=inputs,
+        width=width,
+        outputs=outputs,
+        narrow=width,
         stride=stride,
+        stride_in="1x1" if unit == "preact_bottleneck" else "3x3",
         groups=groups,
-        base_width=base_width,
+    )
+    module = UNITS[unit](
+        shape,
         shortcut=downsample,
         placement=placement or "standard",
         make_block=lambda channels: None if placement is None else SqueezeExcite(channels, reduction=4),
