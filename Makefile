@@ -37,8 +37,9 @@ format: $(STAMP) ## Rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure the training loop against a bare PyTorch loop
+bench: $(STAMP) ## Measure the training loop and the networks against their peers
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/networks.py
 
 clean: ## Remove the environment and what the tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

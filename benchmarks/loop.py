@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import random
 import statistics
 import subprocess
 import tempfile
@@ -30,6 +27,7 @@ import torch.nn.functional as F
 
 import senet
 from senet.cli.progress import ConsoleWatch
+from senet.measure import device_name, ratio
 from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
@@ -89,14 +87,6 @@ class InTurn(ConsoleWatch):
             torch.cuda.synchronize()
 
 
-def median_ratio(mine: list[float], theirs: list[float], resamples: int = 2000) -> tuple[float, float, float]:
-    """The median of the ratios pair by pair, and its 95 % interval by bootstrap."""
-    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-    chance = random.Random(0)
-    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(resamples))
-    return statistics.median(ratios), medians[int(0.025 * resamples)], medians[int(0.975 * resamples)]
-
-
 def main() -> None:
     """Measures, prints and appends a line to the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -124,7 +114,8 @@ def main() -> None:
 
     mine, bare, control = (times[options.warmup :] for times in (watch.ours, *watch.theirs))
     either = [(a + b) / 2 for a, b in zip(bare, control, strict=True)]
-    ratio, low, high = median_ratio(mine, either)
+    found = ratio(mine, either)
+    noise = ratio(control, bare)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "model": options.model,
@@ -132,13 +123,11 @@ def main() -> None:
         "steps": len(mine),
         "ours_ms": round(1e3 * statistics.median(mine), 3),
         "bare_ms": round(1e3 * statistics.median(either), 3),
-        "ratio": round(ratio, 4),
-        "ratio_95": [round(low, 4), round(high, 4)],
-        "control_95": [round(end, 4) for end in median_ratio(control, bare)[1:]],
-        "verdict": "within 3 %" if high <= 1 + BOUND else "above 3 %" if low > 1 + BOUND else "too noisy to tell",
-        "device": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"{platform.machine()}, {os.cpu_count()} cores",
+        "ratio": round(found.median, 4),
+        "ratio_95": [round(found.low, 4), round(found.high, 4)],
+        "control_95": [round(noise.low, 4), round(noise.high, 4)],
+        "verdict": found.verdict(BOUND),
+        "device": device_name(device),
         "torch": torch.__version__,
         "senet": senet.__version__,
         "commit": subprocess.run(

@@ -15,6 +15,7 @@ from torch import nn
 import senet
 from senet.errors import InputError
 from senet.files import write_whole
+from senet.measure import device_name
 from senet.models.weights import write_tensors
 from senet.options import flatten, to_plain
 from senet.train.checkpoint import Progress
@@ -120,7 +121,7 @@ class Results:
             "classes": list(self.val_set.classes),
             "images": self.images,
             "confusion": score.confusion,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
+            "device": device_name(device),
             "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},
         }
         if self.write:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.data import ImageNetInfo
 
 from senet.errors import InputError
 from senet.models import caffe
@@ -147,15 +147,15 @@ def test_damage_never_ends_in_another_error(tmp_path):
     flips = [
         whole[:place] + bytes([new]) + whole[place + 1 :] for place in range(len(whole)) for new in (0, 1, 127, 255)
     ]
-    refused = 0
+    said = []
     for damaged in [*(whole[:size] for size in range(len(whole))), *flips]:
         path.write_bytes(damaged)
         try:
             read_caffe(path)
         except InputError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert len(whole) <= refused < len(whole) + len(flips)
+            said.append(str(error))
+    assert len(whole) <= len(said) < len(whole) + len(flips)
+    assert not any("\n" in message for message in said)
 
 
 # --- what Caffe computes, from the authors' deploy files ---
@@ -189,7 +189,7 @@ class Deploy:
         self.conv(name, bottom, outputs, kernel, **options)
         factor = self.uniform(0.5, 3, 1)
         mean, variance = self.uniform(-0.5, 0.5, outputs) * factor, self.uniform(0.5, 2, outputs) * factor
-        scale = [self.uniform(0.5, 1.5, outputs), self.uniform(-0.5, 0.5, outputs)]
+        scale = [self.uniform(0.7, 1.8, outputs), self.uniform(-0.5, 0.5, outputs)]
         same = {"top": name, "channels": outputs}
         self.add(f"{name}/bn", "BatchNorm", name, blobs=[mean, variance, factor], **same)
         self.add(f"{name}/bn/scale", "Scale", name, blobs=scale, **same)
@@ -252,7 +252,9 @@ def pooling(x, *, method, kernel, stride, padding):
 LAYERS = {
     "Convolution": F.conv2d,
     "BatchNorm": batch_norm,
-    "Scale": lambda x, scale, shift: x * by_channel(scale) + by_channel(shift),
+    "Concat": lambda *maps: torch.cat(maps, 1),
+    "Reshape": lambda x: x.flatten(1),
+    "Scale": lambda x, scale, shift=None: x * scale[..., None, None] + (0 if shift is None else by_channel(shift)),
     "ReLU": lambda x: x.clamp(min=0),
     "Pooling": pooling,
     "Sigmoid": lambda x: 1 / (1 + (-x).exp()),
@@ -285,6 +287,47 @@ def residual_deploy(*, depths, widths, stem, group=1, stride_in_reduce=False, wi
     return net.classify(place)
 
 
+INCEPTION = {  # SE-BN-Inception: 1x1, 3x3_reduce, 3x3, double3x3_reduce, double3x3a and b, pool, pool_proj
+    "3a": (64, 64, 64, 64, 96, "AVE", 32),
+    "3b": (64, 64, 96, 64, 96, "AVE", 64),
+    "3c": (None, 128, 160, 64, 96, "MAX", None),
+    "4a": (224, 64, 96, 96, 128, "AVE", 128),
+    "4b": (192, 96, 128, 96, 128, "AVE", 128),
+    "4c": (160, 128, 160, 128, 160, "AVE", 128),
+    "4d": (96, 128, 192, 160, 192, "AVE", 128),
+    "4e": (None, 128, 192, 192, 256, "MAX", None),
+    "5a": (352, 192, 320, 160, 224, "AVE", 128),
+    "5b": (352, 192, 320, 192, 224, "MAX", 128),
+}
+
+
+def inception_deploy(*, random=True):
+    """SE-BN-Inception; modules without a 1x1 convolution halve the map."""
+    net = Deploy(random=random)
+    x = net.conv_norm("conv1/7x7_s2", "data", 64, 7, stride=2, relu=True)
+    x = net.conv_norm("conv2/3x3_reduce", net.pool("pool1/3x3_s2", x, "MAX", 3, 2), 64, 1, relu=True)
+    x = net.pool("pool2/3x3_s2", net.conv_norm("conv2/3x3", x, 192, 3, relu=True), "MAX", 3, 2)
+    for module, (one, narrow, wide, double_narrow, double_wide, pool, project) in INCEPTION.items():
+        name, stride = f"inception_{module}", 1 if one else 2
+        ends = [net.conv_norm(f"{name}/1x1", x, one, 1, relu=True)] if one else []
+        three = net.conv_norm(f"{name}/3x3_reduce", x, narrow, 1, relu=True)
+        ends.append(net.conv_norm(f"{name}/3x3", three, wide, 3, stride=stride, relu=True))
+        double = net.conv_norm(f"{name}/double3x3_reduce", x, double_narrow, 1, relu=True)
+        double = net.conv_norm(f"{name}/double3x3a", double, double_wide, 3, relu=True)
+        ends.append(net.conv_norm(f"{name}/double3x3b", double, double_wide, 3, stride=stride, relu=True))
+        if one:
+            pooled = net.pool(f"{name}/pool", x, pool, 3, 1, 1)
+            ends.append(net.conv_norm(f"{name}/pool_proj", pooled, project, 1, relu=True))
+        else:
+            ends.append(net.pool(f"{name}/pool/3x3_s2", x, pool, 3, 2))
+        channels = sum(net.channels[end] for end in ends)
+        whole = net.add(f"{name}/concat", "Concat", *ends, top=f"{name}/concat", channels=channels)
+        gate = net.gate(name, whole)
+        flat = net.add(f"{name}_prob_reshape", "Reshape", gate, top=f"{name}_prob_reshape", channels=channels)
+        x = net.add(f"{name}_scale", "Scale", whole, flat, top=f"{name}/output", channels=channels)
+    return net.classify(x)
+
+
 def seven(width):
     return [("conv1/7x7_s2", width, 7, 2)]
 
@@ -309,9 +352,13 @@ FULL = {
 }  # fmt: skip
 
 
+def deploy_of(name, *, random):
+    return inception_deploy(random=random) if name == "sebn_inception" else residual_deploy(**FULL[name], random=random)
+
+
 @pytest.mark.parametrize("name", RELEASED)
 def test_each_number_finds_its_place(name):
-    deploy = residual_deploy(**FULL[name], random=False)
+    deploy = deploy_of(name, random=False)
     state = from_caffe(deploy.blobs, name)
     with torch.device("meta"):
         own = create_model(name).state_dict()
@@ -342,21 +389,114 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "sebn_inception"])
 def test_computes_what_caffe_computes(tmp_path, monkeypatch, name):
-    options, layers = SMALL[name]
-    small = partial(create_model, **options)
-    monkeypatch.setattr(caffe, "create_model", small)
-    deploy = residual_deploy(**layers)
+    options, layers = SMALL.get(name, ({}, None))
+    create = partial(create_model, **options)
+    monkeypatch.setattr(caffe, "create_model", create)
+    deploy = residual_deploy(**layers) if layers else inception_deploy()
     read = read_caffe(deploy.write(tmp_path / "net.caffemodel"))
-    net = small(name).double().eval()
-    net.load_state_dict(from_caffe({name: [b.double() for b in blobs] for name, blobs in read.items()}, name))
+    net = create(name).double().eval()
+    net.load_state_dict(from_caffe({layer: [b.double() for b in blobs] for layer, blobs in read.items()}, name))
 
-    pixels = torch.randint(0, 256, (2, 3, 224, 224)).double()  # red, green, blue
-    mean, std = (by_channel(torch.tensor(PREPROCESSING[key]).double()) for key in ("mean", "std"))
+    coarse = torch.randint(0, 256, (2, 3, 28, 28)).double()  # so that images differ after all the means
+    pixels = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)  # red, green, blue
+    mean, std = (by_channel(torch.tensor(PREPROCESSING[key], dtype=torch.float64)) for key in ("mean", "std"))
+    blue_green_red = pixels[:, [2, 1, 0]] - by_channel(torch.tensor([104.0, 117.0, 123.0]))
     with torch.no_grad():
-        ours = net((pixels / 255 - mean) / std)
-        theirs = deploy.run(pixels[:, [2, 1, 0]] - by_channel(torch.tensor([104.0, 117.0, 123.0]).double()))
-    names = np.array(ilsvrc2012_synsets())
-    assert theirs.std() > 0.1
-    assert torch.allclose(ours, theirs[:, torch.from_numpy(names.argsort())], rtol=1e-6, atol=1e-6)
+        ours, theirs = net((pixels / 255 - mean) / std), deploy.run(blue_green_red)
+    by_synset = sorted(range(1000), key=lambda unit: ilsvrc2012_synsets()[unit])
+    assert (theirs[0] - theirs[1]).std() > 0.01 * theirs.std()
+    assert torch.allclose(ours, theirs[:, by_synset], rtol=1e-9, atol=1e-9)
+
+
+def test_a_norm_that_saw_no_batch_has_statistics_of_zero():
+    """Caffe multiplies by 0 where the factor is 0."""
+    deploy = deploy_of("seresnet50_caffe", random=False)
+    deploy.blobs["conv1/7x7_s2/bn"][2] = torch.zeros(1)
+    state = from_caffe(deploy.blobs, "seresnet50_caffe")
+    assert state["bn1.running_mean"].count_nonzero() == state["bn1.running_var"].count_nonzero() == 0
+    assert state["layer1.0.bn1.running_var"].count_nonzero() == 64
+
+
+def test_takes_blobs_of_four_axes():
+    """As Caffe wrote vectors and matrices before it had shapes."""
+    deploy = deploy_of("seresnet50_caffe", random=False)
+    blobs = {layer: [b.expand(*(1,) * (4 - b.dim()), *b.shape) for b in blobs] for layer, blobs in deploy.blobs.items()}
+    state, usual = from_caffe(blobs, "seresnet50_caffe"), from_caffe(deploy.blobs, "seresnet50_caffe")
+    assert all(torch.equal(state[key], usual[key]) for key in usual)
+
+
+# --- what is refused ---
+
+
+def test_refuses_another_network():
+    fifty, hundred = (deploy_of(f"seresnet{depth}_caffe", random=False).blobs for depth in (50, 101))
+    with pytest.raises(InputError, match=r"than 'seresnet50_caffe': 187 unknown \(conv4_10_1x1_down, .*, and 182 more"):
+        from_caffe(hundred, "seresnet50_caffe")
+    with pytest.raises(InputError, match=r"than 'seresnet101_caffe': 187 missing \(conv4_10_1x1_down, "):
+        from_caffe(fifty, "seresnet101_caffe")
+    with pytest.raises(InputError, match=r"of another shape \(conv2_1_1x1_increase \[\[256, 64, 1, 1\]\], ") as refusal:
+        from_caffe(fifty, "seresnext50_32x4d_caffe")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "blobs", "said"),
+    [
+        (
+            "classifier",
+            [torch.zeros(10, 2048), torch.zeros(10)],
+            r"1 of another shape \(classifier \[\[10, 2048\], \[10\]\]",
+        ),
+        ("classifier", [torch.zeros(1000, 2048)], r"1 of another shape \(classifier \[\[1000, 2048\]\]"),
+        ("conv1/7x7_s2/bn", [torch.zeros(64)] * 3, r"conv1/7x7_s2/bn \[\[64\], \[64\], \[64\]\]"),
+        ("loss", [torch.zeros(1)], r"1 unknown \(loss\)"),
+    ],
+)
+def test_refuses_a_layer_with_other_blobs(layer, blobs, said):
+    deploy = deploy_of("seresnet50_caffe", random=False)
+    with pytest.raises(InputError, match=said):
+        from_caffe({**deploy.blobs, layer: blobs}, "seresnet50_caffe")
+
+
+def test_refuses_what_the_authors_did_not_release():
+    with pytest.raises(InputError, match="released no 'seresnet50'; did you mean 'seresnet50_caffe'"):
+        from_caffe({}, "seresnet50")
+
+
+# --- the order of the classes ---
+
+
+def test_classes_are_those_of_imagenet():
+    assert sorted(ilsvrc2012_synsets()) == ImageNetInfo().label_names()
+
+
+# ILSVRC2012_val_00000001 to 8: the authors' labels, which count from 0 (their ILSVRC2017_val.txt), and those in the
+# order of sorted WordNet ids.
+VALIDATION = {489: 65, 360: 970, 170: 230, 821: 809, 296: 516, 481: 57, 12: 334, 703: 415}
+# Classes by ILSVRC2012_ID, as the development kit calls them.
+NAMED = {
+    1: "kit fox", 2: "English setter", 143: "pug", 219: "revolver", 230: "airliner", 319: "orange", 359: "cliff",
+    400: "great grey owl", 429: "crane", 450: "goldfish", 490: "sea snake", 545: "crane", 601: "trilobite",
+    659: "iron", 734: "mashed potato", 782: "maillot", 836: "cardigan", 900: "burrito", 977: "maillot, tank suit",
+    999: "carbonara", 1000: "dumbbell",
+}  # fmt: skip
+
+
+def test_classes_are_in_the_authors_order():
+    synsets = ilsvrc2012_synsets()
+    assert synsets[0] == "n02119789"
+    assert {unit: sorted(synsets).index(synsets[unit]) for unit in VALIDATION} == VALIDATION
+    called = {number: ImageNetInfo().label_name_to_description(synsets[number - 1]) for number in NAMED}
+    assert [number for number, name in NAMED.items() if not called[number].startswith(name)] == []
+
+
+def test_classifier_rows_are_sorted_by_class():
+    """Caffe's unit 489 is our class 65."""
+    deploy = deploy_of("seresnet50_caffe", random=False)
+    units = torch.arange(1000.0)
+    deploy.blobs["classifier"] = [units[:, None].expand(1000, 2048), units]
+    state = from_caffe(deploy.blobs, "seresnet50_caffe")
+    assert {int(state["fc.bias"][index]): index for index in VALIDATION.values()} == VALIDATION
+    assert torch.equal(state["fc.weight"], state["fc.bias"][:, None].expand(1000, 2048))

@@ -192,7 +192,8 @@ def test_the_release_computes_what_timms_ports_compute(name, randomise):
 
     kinds = timm.models.senet
     if name == "senet154":
-        theirs = kinds.SENet(kinds.SEBottleneck, [1, 1, 1, 1], groups=64, reduction=16, input_3x3=True, inplanes=128)
+        deep = {"input_3x3": True, "inplanes": 128, "downsample_kernel_size": 3, "downsample_padding": 1}
+        theirs = kinds.SENet(kinds.SEBottleneck, [1, 1, 1, 1], groups=64, reduction=16, **deep)
     else:
         kind, groups = (kinds.SEResNetBottleneck, 1) if name == "seresnet50" else (kinds.SEResNeXtBottleneck, 32)
         shortcut = {"downsample_kernel_size": 1, "downsample_padding": 0}

@@ -1,0 +1,83 @@
+"""Times that can be compared: taken in turn in one run, summed up by medians, with an interval.
+
+A machine's speed drifts with its neighbours, so a time alone says little. Two things timed in turn drift together;
+the ratio of their times pair by pair does not.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Ratio", "device_name", "in_turn", "ratio"]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of ratios of times, and its 95 % interval by bootstrap."""
+
+    median: float
+    low: float
+    high: float
+
+    def verdict(self, bound: float) -> str:
+        """Whether the ratio is at most ``1 + bound``: in words, ``"too noisy to tell"`` among them."""
+        within = f"{100 * bound:g} %"
+        if self.high <= 1 + bound:
+            return f"within {within}"
+        return f"above {within}" if self.low > 1 + bound else "too noisy to tell"
+
+
+def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """How many times as long one took as the other, from times taken in turn.
+
+    Args:
+        mine: seconds.
+        theirs: as many, the i-th taken right before or after the i-th of ``mine``.
+    """
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+    chance = random.Random(0)
+    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES))
+    ends = (medians[int(share * _RESAMPLES)] for share in (0.025, 0.975))
+    return Ratio(statistics.median(ratios), *ends)
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 3, device: torch.device | None = None
+) -> dict[str, list[float]]:
+    """The seconds that each call took in each round, all calls in every round.
+
+    Every second round goes through the calls backwards, so that none always follows the same other one.
+
+    Args:
+        calls: what to time, by name.
+        rounds: how many times are kept.
+        warmup: how many rounds before are not.
+        device: waited for after each call where it is a CUDA device.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for index in range(warmup + rounds):
+        for name in calls if index % 2 else reversed(calls):
+            since = time.perf_counter()
+            calls[name]()
+            if device is not None and device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if index >= warmup:
+                seconds[name].append(time.perf_counter() - since)
+    return seconds
+
+
+def device_name(device: torch.device) -> str:
+    """Which machine a result is from: the GPU's name, or the processor's kind and cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"

@@ -1,0 +1,65 @@
+"""Every network of ours that timm also has under the name: its weights load strictly and it computes the same."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from senet.models import create_model, list_models, model_entry
+
+SHARED = sorted(set(list_models()) & set(timm.list_models()))
+
+
+def pair(name, randomise, **options):
+    """timm's network and ours with its weights."""
+    theirs = randomise(timm.create_model(name, num_classes=7, **options))
+    ours = create_model(name, num_classes=7, **options)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs, ours
+
+
+def assert_same(ours, theirs, *, tolerance):
+    """Equal but for rounding, measured against the largest value."""
+    assert ours.shape == theirs.shape
+    assert ours.isfinite().all()
+    scale = theirs.abs().max().item()
+    assert scale > 0
+    assert (ours - theirs).abs().max().item() <= tolerance * scale
+
+
+def test_timm_has_most_of_them():
+    assert len(SHARED) > 20
+    assert {"resnet18", "seresnet50", "senet154", "seresnext101_64x4d"} <= set(SHARED)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_outputs_gradients_and_statistics_are_timms(name, randomise):
+    theirs, ours = pair(name, randomise)
+    for size in (96, 131) if model_entry(name).size == 299 else (64, 97):
+        x = torch.randn(2, 3, size, size)
+        with torch.no_grad():
+            assert_same(ours.eval()(x), theirs.eval()(x), tolerance=1e-5)
+        results = []
+        for net in (ours.train(), theirs.train()):
+            net.zero_grad()
+            torch.manual_seed(1)
+            results.append(net(x))
+            results[-1].square().mean().backward()
+        assert_same(*results, tolerance=1e-4)
+        gradients = [torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (ours, theirs)]
+        assert (gradients[0] - gradients[1]).norm() <= 1e-3 * gradients[1].norm()
+    for (key, one), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_a_backbone_gives_is_timms(name):
+    with torch.device("meta"):
+        theirs = timm.create_model(name, features_only=True)
+        ours = create_model(name, features_only=True)
+        x = torch.empty(1, 3, 224, 224)
+        expected, found = theirs(x), ours(x)
+    assert [m.shape for m in found] == [m.shape for m in expected]
+    for one, other in zip(ours.feature_info, theirs.feature_info.info, strict=True):
+        assert (one["num_chs"], one["reduction"]) == (other["num_chs"], other["reduction"])
