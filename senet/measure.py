@@ -66,7 +66,7 @@ def in_turn(
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(warmup + rounds):
-        for name in calls if index % 2 else reversed(calls):
+        for name in calls if index % 2 else reversed(list(calls)):
             since = time.perf_counter()
             calls[name]()
             if device is not None and device.type == "cuda":

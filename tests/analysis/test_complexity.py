@@ -117,8 +117,8 @@ def test_a_small_network_by_hand():
     first, se = 8 * 4 * 5, 2 * 8 * 2
     grouped, cbam_mlp, cbam_conv = 16 * 2 * 3, 2 * 16 * 4, 2 * 9
     assert cost.stages["0"] == Cost(3 * 8 * 9 + 8, first * 3 * 9, first)
-    assert cost.stages["1"] == Cost(parameters=16)
-    assert cost.stages["2"] == Cost(se + 2 + 8, se, 2 + 8, first, first)
+    assert cost.stages["1"] == Cost(parameters=16, statistics=16)
+    assert cost.stages["2"] == Cost(se + 2 + 8, se, 2 + 8, first, first, gates=8)
     assert cost.stages["3"] == Cost(16 * 2 * 9, grouped * 2 * 9, grouped)
     assert cost.stages["4"] == Cost(
         parameters=cbam_mlp + 4 + 16 + cbam_conv + 2,
@@ -126,6 +126,8 @@ def test_a_small_network_by_hand():
         activations=2 * (4 + 16) + 2 * 3,
         squeezed=2 * grouped,
         scaled=2 * grouped,
+        statistics=2,
+        gates=2 * 16,
     )
     assert cost.stages["6"] == Cost(grouped * 5 + 5, grouped * 5, 5)
     assert cost.attention == cost.stages["2"] + cost.stages["4"]
@@ -135,7 +137,7 @@ def test_a_small_network_by_hand():
 def test_a_block_alone_is_its_own_site():
     cost = count(ECA(64), (64, 7, 5))
     assert cost.sites == {"": cost.total}
-    assert cost.total == Cost(3, 3 * 64, 64, 64 * 35, 64 * 35)
+    assert cost.total == Cost(3, 3 * 64, 64, 64 * 35, 64 * 35, gates=64)
 
 
 def test_spatial_gates_squeeze_nothing_and_scale():
@@ -191,3 +193,19 @@ def test_any_dtype(dtype):
 def test_refusals(size):
     with pytest.raises(InputError, match=r"^input_size is .*; accepted: channels, height and width, each 1 or more$"):
         count(create_model("cifar_resnet8"), size)
+
+
+def test_sums_are_counted_where_they_are_made():
+    cost = counted("resnet50", size=(3, 64, 64))
+    maps = {
+        "layer1": 3 * 256 * 16 * 16,
+        "layer2": 4 * 512 * 8 * 8,
+        "layer3": 6 * 1024 * 4 * 4,
+        "layer4": 3 * 2048 * 2 * 2,
+    }
+    assert {name: cost.stages[name].summed for name in maps} == maps
+    assert cost.total.summed == sum(maps.values())
+
+
+def test_statistics_are_those_of_the_norms():
+    assert counted("resnet50").total.statistics == 53_120
