@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, TypedDict
@@ -12,10 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from senet.blocks import BLOCKS
 from senet.errors import InputError
 from senet.models.config import NetConfig
 
 __all__ = ["DropPath", "Entry", "FeatureInfo", "Net", "classifier", "global_pool"]
+
+
+_BLOCKS = tuple(BLOCKS.values())
 
 
 class FeatureInfo(TypedDict):
@@ -55,13 +59,18 @@ class Net(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map: (N, in_chans, H, W) -> (N, num_features, h, w)."""
-        head = {name.partition(".")[0] for name in self.head_names}
-        for name, child in self.named_children():
-            if name in head:
-                break
-            again = self.grad_checkpointing and torch.is_grad_enabled() and isinstance(child, nn.Sequential)
-            x = _run_checkpointed(child, x) if again else child(x)
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            for unit in _units(self.trunk()):
+                x = _run_checkpointed(unit, x)
+            return x
+        for child in self.trunk():
+            x = child(x)
         return x
+
+    def trunk(self) -> list[nn.Module]:
+        """The children up to the last map, in order."""
+        head = {name.partition(".")[0] for name in self.head_names}
+        return [child for name, child in self.named_children() if name not in head]
 
     def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         """From the last map to logits, or to what the classifier takes: (N, num_features, h, w) -> (N, num_classes)."""
@@ -91,31 +100,53 @@ class Net(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Whether training keeps only the units' inputs and computes the rest of them twice, to save memory.
 
-        Each unit of each chain is one checkpoint (:mod:`torch.utils.checkpoint`). Norms count a batch once: the second
-        computation leaves their running statistics alone.
+        Each unit is one checkpoint (:mod:`torch.utils.checkpoint`), as is each convolution outside one, with what
+        follows it. Norms count a batch once: the second computation leaves their running statistics alone.
         """
         self.grad_checkpointing = enable
 
 
-def _run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(module, nn.Sequential):
-        for child in module:
-            x = _run_checkpointed(child, x)
+def _units(chain: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """The parts of a chain to checkpoint: each begins with a convolution or a unit of them.
+
+    So none begins with a ReLU that would write over the map kept for it.
+    """
+    units: list[list[nn.Module]] = [[]]
+    for module in _flat(chain):
+        if not isinstance(module, _BLOCKS) and any(isinstance(m, nn.Conv2d) for m in module.modules()):
+            units.append([])
+        units[-1].append(module)
+    return [unit for unit in units if unit]
+
+
+def _flat(chain: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in chain:
+        if isinstance(module, nn.Sequential):
+            yield from _flat(module)
+        else:
+            yield module
+
+
+def _run_checkpointed(unit: list[nn.Module], x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Tensor:
+        for module in unit:
+            x = module(x)
         return x
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(module)
+        return nullcontext(), _statistics_kept(unit)
 
     if torch.compiler.is_compiling():  # what it compiles updates buffers once by itself
-        return checkpoint(module, x, use_reentrant=False)
-    result: Tensor = checkpoint(module, x, use_reentrant=False, context_fn=contexts)
+        return checkpoint(run, x, use_reentrant=False)
+    result: Tensor = checkpoint(run, x, use_reentrant=False, context_fn=contexts)
     return result
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
+def _statistics_kept(unit: list[nn.Module]) -> Iterator[None]:
     """Norms inside compute as in training, but update nothing."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    modules = [inner for module in unit for inner in module.modules()]
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

@@ -11,7 +11,17 @@ from typing import Any
 from torch import nn
 
 from senet.errors import InputError, did_you_mean
-from senet.models import resnet_table
+from senet.models import (
+    bn_inception,
+    inception_resnet_v2,
+    inception_v3,
+    mobile_table,
+    regnet_table,
+    resnet_table,
+    shake,
+    shufflenet,
+    vgg,
+)
 from senet.models.config import NetConfig
 from senet.models.features import Features
 from senet.models.net import Entry
@@ -21,7 +31,15 @@ __all__ = ["MODELS", "create_model", "list_models", "model_config", "model_entry
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
+        **bn_inception.TABLE,
+        **inception_resnet_v2.TABLE,
+        **inception_v3.TABLE,
+        **mobile_table.TABLE,
+        **regnet_table.TABLE,
         **resnet_table.TABLE,
+        **shake.TABLE,
+        **shufflenet.TABLE,
+        **vgg.TABLE,
     }
 )
 

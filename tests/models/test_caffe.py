@@ -136,7 +136,7 @@ def test_refuses_what_is_no_file(tmp_path):
 
 def test_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "google.protobuf.message", None)
-    with pytest.raises(InputError, match=r"needs protobuf; pip install 'senet\[convert\]'"):
+    with pytest.raises(InputError, match=r"needs protobuf; pip install 'senet\[weights\]'"):
         read_caffe(file(tmp_path, WHOLE))
 
 
@@ -352,6 +352,12 @@ FULL = {
 }  # fmt: skip
 
 
+MEBIBYTES = {  # of the released files, by the authors' README
+    "seresnet50_caffe": 107, "seresnet101_caffe": 189, "seresnet152_caffe": 256, "seresnext50_32x4d_caffe": 105,
+    "seresnext101_32x4d_caffe": 187, "senet154_caffe": 440, "sebn_inception": 46,
+}  # fmt: skip
+
+
 def deploy_of(name, *, random):
     return inception_deploy(random=random) if name == "sebn_inception" else residual_deploy(**FULL[name], random=random)
 
@@ -366,6 +372,7 @@ def test_each_number_finds_its_place(name):
     norms = sum(kind == "BatchNorm" for _, kind, *_ in deploy.layers)
     given = sum(b.numel() for blobs in deploy.blobs.values() for b in blobs)
     assert sum(value.numel() for value in state.values()) == given - norms + norms  # no factors, but counters
+    assert given * 4 / 2**20 == pytest.approx(MEBIBYTES[name], abs=0.6)
 
 
 # --- the same numbers as Caffe, in float64, from small networks ---
@@ -401,7 +408,7 @@ def test_computes_what_caffe_computes(tmp_path, monkeypatch, name):
 
     coarse = torch.randint(0, 256, (2, 3, 28, 28)).double()  # so that images differ after all the means
     pixels = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)  # red, green, blue
-    mean, std = (by_channel(torch.tensor(PREPROCESSING[key], dtype=torch.float64)) for key in ("mean", "std"))
+    mean, std = (by_channel(torch.tensor(x, dtype=torch.float64)) for x in (PREPROCESSING.mean, PREPROCESSING.std))
     blue_green_red = pixels[:, [2, 1, 0]] - by_channel(torch.tensor([104.0, 117.0, 123.0]))
     with torch.no_grad():
         ours, theirs = net((pixels / 255 - mean) / std), deploy.run(blue_green_red)

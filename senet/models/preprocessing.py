@@ -1,0 +1,61 @@
+"""How an image becomes what a network was trained to see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from senet.errors import InputError
+from senet.options import checked
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Resize, crop the centre, scale pixels to 0..1, subtract the mean, divide by the standard deviation.
+
+    Goes into files by :func:`senet.options.to_plain` and comes back by :func:`senet.options.build`.
+
+    Args:
+        size: pixels, height and width of the centre crop that the network sees.
+        resize: pixels, the shorter side before the crop. timm's ``crop_pct`` is floor(size / crop_pct) here.
+        squash: resize both sides to ``resize``, whatever the image's proportions.
+        interpolation: of the resize, always with antialiasing.
+        mean: of each channel, for pixel values in 0..1.
+        std: of each channel, for pixel values in 0..1.
+        channels: 1 grey, 3 RGB.
+    """
+
+    size: int = 224
+    resize: int = 256
+    squash: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuses what no image could go through.
+
+        Raises:
+            InputError: names the field, its value and what is accepted.
+        """
+        checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}, what="preprocessing")
+        if self.size < 1:
+            raise InputError(f"preprocessing: size is {self.size}; accepted: 1 or more")
+        if self.resize < self.size:
+            raise InputError(
+                f"preprocessing: resize is {self.resize}, smaller than size={self.size}; give at least that"
+            )
+        if self.channels not in (1, 3):
+            raise InputError(f"preprocessing: channels is {self.channels}; accepted: 1 (grey) or 3 (RGB)")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels or not all(map(math.isfinite, values)):
+                raise InputError(f"preprocessing: {name} is {list(values)}; accepted: {self.channels} finite numbers")
+        if min(self.std) <= 0:
+            raise InputError(f"preprocessing: std is {list(self.std)}; accepted: numbers above 0")
