@@ -40,6 +40,7 @@ class Data:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     augment: Literal["none", "crop-flip", "resized-crop"] = "crop-flip"
     pad: int = 4  # crop-flip: zero pixels on each side
+    cutout: int = 0  # side in pixels of a square hole in each image, after the augmentation; 0: none
     min_area: float = 0.08  # resized-crop: smallest share of the image's area
     batch_size: int = 128  # over all processes and accumulation steps together
     workers: int = 2  # processes that decode, where images do not live in memory
@@ -151,7 +152,7 @@ def _check(recipe: Recipe) -> None:
     }  # fmt: skip
     at_least_zero = {
         "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
-        "data.workers": data.workers, "data.pad": data.pad,
+        "data.workers": data.workers, "data.pad": data.pad, "data.cutout": data.cutout,
         "optim.norm_weight_decay": optim.norm_weight_decay, "optim.clip_grad_norm": optim.clip_grad_norm,
         "schedule.patience": schedule.patience, "run.seed": run.seed, "schedule.gamma": schedule.gamma,
         "schedule.final_factor": schedule.final_factor, "schedule.warmup_factor": schedule.warmup_factor,
@@ -186,6 +187,8 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"data.channels is {data.channels}; accepted: 1 (grey) or 3 (RGB)")
     if data.resize is not None and data.resize < data.size:
         raise InputError(f"data.resize is {data.resize}, smaller than data.size={data.size}; give at least that")
+    if data.cutout > data.size:
+        raise InputError(f"data.cutout is {data.cutout}, larger than data.size={data.size}; give at most that")
     if optim.nesterov and optim.momentum == 0:
         raise InputError("optim.nesterov needs optim.momentum above 0")
     if schedule.name == "step" and not schedule.milestones:

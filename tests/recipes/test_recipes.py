@@ -1,19 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
 import inspect
+import math
 import re
 import shlex
 
 import pytest
+import torch
+from matplotlib import cbook
+from PIL import Image
 
 from senet import InputError, create_model
 from senet.models import model_config
 from senet.recipes import RECIPES, get_recipe
+from senet.train.loop import train
+from senet.train.rundir import build_model, read_metrics, read_run
+from senet.train.schedule import lr_factor
+from senet.train.watch import Watch
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of two class folders of JPEG files, cut from the upper and the lower half of a photograph."""
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as photo:
+        for name, top in (("face", 60), ("uniform", 400)):
+            (folder / name).mkdir()
+            for number in range(8):
+                left = 60 + 40 * number
+                photo.crop((left, top, left + 80, top + 80)).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+def tiny(name, photos, **changes):
+    """A recipe as it is, but for two steps on small images, and a network of one unit a stage where it has units."""
+    recipe = get_recipe(name)
+    network = model_config(recipe.model.name)
+    depths = [1] * len(network.depths) if "depths" in {f.name for f in dataclasses.fields(network)} else None
+    return recipe.override(
+        {
+            "data.source": "folder" if recipe.data.source == "synthetic" else recipe.data.source,
+            "data.root": str(photos),
+            "data.size": min(recipe.data.size, 32),
+            "data.batch_size": 4,
+            "data.limit": 8,
+            "data.val_fraction": 0.25,
+            "data.workers": 0,
+            "schedule.epochs": 1,
+            **({} if depths is None else {"model.options.depths": depths}),
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_trains_two_steps_on_image_files(name, photos, tmp_path):
+    recipe = tiny(name, photos)
+    summary = train(recipe, tmp_path)
+    (metrics,) = read_metrics(tmp_path)
+    assert summary["train_images"] == 8
+    assert math.isfinite(metrics["train_loss"])
+    assert math.isfinite(metrics["val_loss"])
+    torch.manual_seed(recipe.run.seed)
+    before = build_model(recipe.model, recipe.data.channels, 2).state_dict()
+    after = read_run(tmp_path).model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(value.isfinite().all() for value in after.values())
+    assert not any(torch.equal(before[key], after[key]) for key in before if before[key].ndim > 1)
+
+
+class Stop(Watch):
+    """Interrupts a training in its second step, after a checkpoint."""
+
+    steps = 0
+
+    def step(self, images):
+        self.steps += 1
+        if self.steps == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["cifar.wrn16_8", "cifar100.sewrn16_8"])
+def test_wide_networks_divide_the_rate_by_five_after_60_120_and_160_epochs(name):
+    schedule = get_recipe(name).schedule
+    factors = [lr_factor(schedule, epoch / schedule.epochs) for epoch in (59, 60, 119, 120, 159, 160, 199)]
+    assert factors == pytest.approx([1, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
+
+
+def test_shake_and_cutout_resume_bit_for_bit(photos, tmp_path):
+    """Shares and holes are functions of seed, epoch and step: a run that is interrupted ends as one that is not."""
+    changes = {"schedule.epochs": 2, "run.save_every": 1}
+    recipe = tiny("cifar.seshake26_2x96d", photos, **changes)
+    train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", watchers=[Stop()])
+    assert (tmp_path / "resumed" / "checkpoint.safetensors").exists()
+    train(recipe, tmp_path / "resumed", resume=True)
+    one, other = (read_run(tmp_path / run).model.state_dict() for run in ("whole", "resumed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_names_itself_and_can_be_built(name):
     recipe = get_recipe(name)
     assert recipe.name == name
-    create_model(recipe.model.name, num_classes=3, in_chans=recipe.data.channels, **recipe.model.options)
+    with torch.device("meta"):
+        create_model(recipe.model.name, num_classes=3, in_chans=recipe.data.channels, **recipe.model.options)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -53,6 +53,8 @@ def test_override_reaches_every_group_and_leaves_the_original_alone():
         ({"data.mean": [0.5, float("inf"), 0.5]}, "data.mean is [0.5, inf, 0.5]; accepted: finite numbers"),
         ({"data.channels": 2, "data.mean": [0, 0], "data.std": [1, 1]}, "accepted: 1 (grey) or 3 (RGB)"),
         ({"data.resize": 16}, "smaller than data.size=32"),
+        ({"data.cutout": -1}, "data.cutout is -1; accepted: 0 or more"),
+        ({"data.cutout": 33}, "data.cutout is 33, larger than data.size=32; give at most that"),
         ({"data.val_fraction": 1.0}, "from 0 to below 1"),
         ({"loss.label_smoothing": 1.0}, "from 0 to below 1"),
         ({"optim.momentum": 0.0}, "optim.nesterov needs optim.momentum above 0"),

@@ -1,4 +1,4 @@
-"""The two augmentations of the recipes, each with its chance handed in."""
+"""The augmentations of the recipes, each with its chance handed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-__all__ = ["crop_flip", "resized_crop"]
+__all__ = ["crop_flip", "cut_out", "resized_crop"]
 
 _RATIOS = (3 / 4, 4 / 3)  # width to height, as in the Inception recipe
 _TRIES = 10
@@ -38,6 +38,31 @@ def crop_flip(images: Tensor, chance: Tensor, *, pad: int) -> Tensor:
         images = windows[torch.arange(len(images), device=images.device), :, top, left]
     flip = chance[:, 2] < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def cut_out(images: Tensor, chance: Tensor, *, side: int) -> Tensor:
+    """Cuts one square hole into each image (DeVries and Taylor, "Cutout", arXiv 1708.04552).
+
+    Its centre is any pixel of the image, each as likely, so that parts of it may lie outside. The images are
+    normalised already, so the hole has the mean colour, as in the authors' code.
+
+    Differs from that code: an odd side is as long as it says, not one pixel shorter.
+
+    Args:
+        images: ``(N, channels, height, width)``, normalised.
+        chance: ``(N, 2)`` in [0, 1): row and column of the centre.
+        side: of the hole, in pixels. Of an even side, the centre is the pixel below and right of the middle.
+
+    Returns:
+        The shape, dtype and device of ``images``.
+    """
+    across = []
+    for axis, size in enumerate(images.shape[-2:]):
+        start = (chance[:, axis] * size).long() - side // 2
+        offset = torch.arange(size, device=images.device) - start[:, None]
+        across.append((offset >= 0) & (offset < side))
+    rows, columns = across
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def resized_crop(image: Tensor, chance: np.random.Generator, *, size: int, min_area: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senet.errors import InputError
-from senet.train.data.augment import crop_flip
+from senet.train.data.augment import crop_flip, cut_out
 from senet.train.data.image_set import ImageSet
 from senet.train.data.preprocess import Normalise
 from senet.train.data.randomness import stream
@@ -90,12 +90,16 @@ class Loader(ABC):
         assert 0 <= start <= len(self), f"start={start} of {len(self)} batches"
         plan = self._plan(epoch)[start:]
         count = len(self.image_set) if self.train else 0
-        chance = torch.from_numpy(stream("batch", seed=self.seed, epoch=epoch).random((count, 3), "float32"))
+        chance = stream("batch", seed=self.seed, epoch=epoch)
+        crops = torch.from_numpy(chance.random((count, 3), "float32"))
+        holes = torch.from_numpy(chance.random((count, 2), "float32"))
         for indices, pixels in zip(plan, self._pixels(epoch, plan), strict=True):
             images = self._normalise(self._send(pixels))
             if self.train and self.spec.augment != "none":
                 pad = self.spec.pad if self.spec.augment == "crop-flip" else 0
-                images = crop_flip(images, self._send(chance[indices]), pad=pad)
+                images = crop_flip(images, self._send(crops[indices]), pad=pad)
+            if self.train and self.spec.cutout:
+                images = cut_out(images, self._send(holes[indices]), side=self.spec.cutout)
             yield images.contiguous(memory_format=self._format), self._send(self.image_set.labels[indices])
 
     @abstractmethod

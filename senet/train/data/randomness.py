@@ -24,8 +24,9 @@ def stream(
     """A generator that starts at the same place whenever it is asked for.
 
     Args:
-        purpose: ``"subset"`` chooses images once, ``"order"`` shuffles an epoch, ``"batch"`` crops and flips
-            whole batches, ``"image"`` crops single images as they are read, ``"layers"`` is for dropout and its kin.
+        purpose: ``"subset"`` chooses images once, ``"order"`` shuffles an epoch, ``"batch"`` crops, flips and
+            cuts holes in whole batches, ``"image"`` crops single images as they are read, ``"layers"`` is for
+            dropout and its kin.
         seed: of the run.
         epoch: counted from 0.
         index: of the image in its split, or of the step.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from senet.train.data.augment import _box, crop_flip, resized_crop
+from senet.train.data.augment import _box, crop_flip, cut_out, resized_crop
 from senet.train.data.randomness import stream
 
 
@@ -42,6 +42,51 @@ def test_crop_reaches_every_offset_and_no_further():
 def test_padding_is_zero_in_what_is_given():
     crops = crop_flip(torch.ones(1, 3, 4, 4), torch.tensor([[0.0, 0.0, 0.9]]), pad=1)
     assert crops[0, 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
+
+
+def naive_cut_out(image: torch.Tensor, chance: torch.Tensor, side: int) -> torch.Tensor:
+    """One image, pixel by pixel, after the authors' code."""
+    channels, height, width = image.shape
+    centre_row, centre_column = math.floor(float(chance[0]) * height), math.floor(float(chance[1]) * width)
+    top, left = max(centre_row - side // 2, 0), max(centre_column - side // 2, 0)
+    bottom, right = min(centre_row - side // 2 + side, height), min(centre_column - side // 2 + side, width)
+    result = image.clone()
+    for channel in range(channels):
+        for row in range(top, bottom):
+            for column in range(left, right):
+                result[channel, row, column] = 0
+    return result
+
+
+def test_cut_out_is_what_is_done_image_by_image():
+    source = torch.Generator().manual_seed(0)
+    for shape, side in [((64, 3, 32, 32), 16), ((32, 3, 32, 32), 8), ((32, 1, 28, 28), 5), ((32, 3, 5, 9), 1)]:
+        images, chance = torch.randn(shape, generator=source), torch.rand(shape[0], 2, generator=source)
+        given = images.clone()
+        wanted = torch.stack([naive_cut_out(image, row, side) for image, row in zip(images, chance, strict=True)])
+        assert torch.equal(cut_out(images, chance, side=side), wanted)
+        assert torch.equal(images, given)
+
+
+def test_holes_have_their_centre_anywhere_in_the_image_and_are_clipped():
+    images = torch.ones(3, 1, 6, 6)
+    most = 1 - 2**-24  # the largest float32 below 1
+    first, middle, last = cut_out(images, torch.tensor([[0.0, 0.0], [0.5, 0.5], [most, most]]), side=4)[:, 0]
+    assert (first == 0).nonzero().tolist() == [[row, column] for row in (0, 1) for column in (0, 1)]
+    assert (middle == 0).nonzero().tolist() == [[row, column] for row in range(1, 5) for column in range(1, 5)]
+    assert (last == 0).nonzero().tolist() == [[row, column] for row in (3, 4, 5) for column in (3, 4, 5)]
+    chance = torch.from_numpy(stream("batch").random((4000, 2), "float32"))
+    holes = cut_out(torch.ones(4000, 1, 6, 5), chance, side=1) == 0
+    assert holes.sum().item() == 4000
+    expected = 4000 / 30
+    assert (holes.sum(dim=(0, 1)) - expected).abs().max().item() < 4.5 * expected**0.5
+
+
+def test_a_hole_keeps_dtype_and_covers_what_is_not_finite():
+    images = torch.full((1, 2, 4, 4), torch.inf, dtype=torch.bfloat16)
+    result = cut_out(images, torch.tensor([[0.5, 0.5]]), side=2)
+    assert result.dtype == torch.bfloat16
+    assert result[0, 0].isfinite().sum() == 4
 
 
 def test_resized_crop_is_the_box_resized():

@@ -9,7 +9,7 @@ import torch
 
 from senet.errors import InputError
 from senet.train.data import ImageSet, MemoryLoader, StreamLoader, load_data, make_loader, to_input
-from senet.train.data.augment import crop_flip, resized_crop
+from senet.train.data.augment import crop_flip, cut_out, resized_crop
 from senet.train.data.randomness import stream
 from senet.train.recipe import Data
 
@@ -92,6 +92,24 @@ def test_augmentation_can_be_left_out():
         assert torch.equal(images, torch.stack([to_input(image_set.images[number], spec) for number in numbers]))
 
 
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+def test_holes_come_after_crop_and_flip_which_they_leave_as_they_were(augment):
+    image_set, spec = numbered(), dataclasses.replace(SPEC, augment=augment, cutout=4)
+    source = stream("batch", seed=3, epoch=5)
+    source.random((COUNT, 3), "float32")  # what crops and flips take
+    chance = torch.from_numpy(source.random((COUNT, 2), "float32"))
+    whole = loader(image_set, dataclasses.replace(spec, cutout=0)).batches(5)
+    for (images, numbers), (plain, order) in zip(loader(image_set, spec).batches(5), whole, strict=True):
+        assert torch.equal(numbers, order)
+        assert torch.equal(images, cut_out(plain, chance[numbers], side=4))
+        assert not torch.equal(images, plain)
+
+
+def test_holes_are_for_training_alone():
+    spec = dataclasses.replace(SPEC, cutout=4)
+    assert_same(loader(spec=spec, train=False).batches(0), loader(train=False).batches(0))
+
+
 def test_resized_crop_in_memory():
     image_set, spec = numbered(size=16), dataclasses.replace(SPEC, augment="resized-crop")
     chance = torch.from_numpy(stream("batch", seed=3, epoch=2).random((COUNT, 3), "float32"))
@@ -114,9 +132,10 @@ def test_images_of_another_size_are_fitted_unless_they_are_already():
 
 
 @pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("cutout", [0, 3])
 @pytest.mark.parametrize("augment", ["none", "crop-flip", "resized-crop"])
-def test_skipping_is_as_not_skipping(train, augment):
-    batches = loader(spec=dataclasses.replace(SPEC, augment=augment), train=train)
+def test_skipping_is_as_not_skipping(train, augment, cutout):
+    batches = loader(spec=dataclasses.replace(SPEC, augment=augment, cutout=cutout), train=train)
     whole = list(batches.batches(1))
     for start in range(len(batches) + 1):
         assert_same(batches.batches(1, start), whole[start:])
@@ -145,8 +164,10 @@ def test_processes_evaluate_every_image_once(count, world):
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 2), (1, 4), (8, 1)])
 def test_processes_and_micro_batches_share_the_batch(world, accumulate):
     """All shares of a step together are the batch of one process: the same images, changed in the same way."""
-    whole = list(loader().batches(4))
-    parts = [list(loader(rank=rank, world=world, accumulate=accumulate).batches(4)) for rank in range(world)]
+    spec = dataclasses.replace(SPEC, cutout=3)
+    whole = list(loader(spec=spec).batches(4))
+    layouts = [{"rank": rank, "world": world, "accumulate": accumulate} for rank in range(world)]
+    parts = [list(loader(spec=spec, **layout).batches(4)) for layout in layouts]
     assert {len(part) for part in parts} == {3 * accumulate}
     for step, (images, numbers) in enumerate(whole):
         shares = [part[step * accumulate + micro] for part in parts for micro in range(accumulate)]
@@ -191,7 +212,7 @@ def test_global_generators_are_neither_used_nor_disturbed(on_disk):
 @pytest.mark.parametrize("train", [True, False])
 def test_where_the_images_lie_changes_nothing(make_folder, train):
     root = str(make_folder({"a": 9, "b": 8}, size=(14, 11)))
-    spec = Data("folder", root=root, size=8, resize=9, batch_size=4, pad=1, workers=0)
+    spec = Data("folder", root=root, size=8, resize=9, batch_size=4, pad=1, cutout=3, workers=0)
     kinds = []
     batches = []
     for cache in ("memory", "disk"):
@@ -243,7 +264,7 @@ def test_unreadable_file_is_one_line(on_disk, workers):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
 def test_gpu_gets_what_the_cpu_gets(on_disk, augment):
-    spec = dataclasses.replace(SPEC, augment=augment)
+    spec = dataclasses.replace(SPEC, augment=augment, cutout=3)
     for image_set in (numbered(), on_disk):
         there = list(loader(image_set, spec, device=torch.device("cuda")).batches(0))
         assert all(images.is_cuda and numbers.is_cuda for images, numbers in there)
