@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from senet.errors import InputError
 from senet.options import checked
@@ -23,7 +23,8 @@ class Preprocessing:
 
     Args:
         size: pixels, height and width of the centre crop that the network sees.
-        resize: pixels, the shorter side before the crop. timm's ``crop_pct`` is floor(size / crop_pct) here.
+        resize: pixels, the shorter side before the crop; None: ``size``. timm's ``crop_pct`` is floor(size / crop_pct)
+            here.
         squash: resize both sides to ``resize``, whatever the image's proportions.
         interpolation: of the resize, always with antialiasing.
         mean: of each channel, for pixel values in 0..1.
@@ -31,8 +32,10 @@ class Preprocessing:
         channels: 1 grey, 3 RGB.
     """
 
+    what: ClassVar[str] = "preprocessing"  # as errors call it
+
     size: int = 224
-    resize: int = 256
+    resize: int | None = None
     squash: bool = False
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -45,17 +48,15 @@ class Preprocessing:
         Raises:
             InputError: names the field, its value and what is accepted.
         """
-        checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}, what="preprocessing")
+        checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}, what=self.what)
         if self.size < 1:
-            raise InputError(f"preprocessing: size is {self.size}; accepted: 1 or more")
-        if self.resize < self.size:
-            raise InputError(
-                f"preprocessing: resize is {self.resize}, smaller than size={self.size}; give at least that"
-            )
+            raise InputError(f"{self.what}.size is {self.size}; accepted: 1 or more")
+        if self.resize is not None and self.resize < self.size:
+            raise InputError(f"{self.what}.resize is {self.resize}, smaller than size={self.size}; give at least that")
         if self.channels not in (1, 3):
-            raise InputError(f"preprocessing: channels is {self.channels}; accepted: 1 (grey) or 3 (RGB)")
+            raise InputError(f"{self.what}.channels is {self.channels}; accepted: 1 (grey) or 3 (RGB)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not all(map(math.isfinite, values)):
-                raise InputError(f"preprocessing: {name} is {list(values)}; accepted: {self.channels} finite numbers")
+                raise InputError(f"{self.what}.{name} is {list(values)}; accepted: {self.channels} finite numbers, one a channel")
         if min(self.std) <= 0:
-            raise InputError(f"preprocessing: std is {list(self.std)}; accepted: numbers above 0")
+            raise InputError(f"{self.what}.std is {list(self.std)}; accepted: numbers above 0")

@@ -11,9 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from senet.errors import InputError
+from senet.models.preprocessing import Preprocessing
 from senet.options import build, override
 
 __all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]
@@ -27,17 +28,15 @@ class Model:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Data:
-    """Which images, how they are read, changed and handed out."""
+@dataclass(frozen=True, kw_only=True)
+class Data(Preprocessing):
+    """Which images, how they are brought to the network (:class:`Preprocessing`), changed and handed out."""
 
-    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder", "synthetic"]
+    what: ClassVar[str] = "data"
+
+    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder", "synthetic"] = field(kw_only=False)
     root: str | None = None  # where the images lie; `--data`
-    channels: int = 3  # 1 grey, 3 RGB
     size: int = 32  # pixels, height and width of what the network sees
-    resize: int | None = None  # evaluation: shorter side before the centre crop; None: `size`
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixel values in 0..1
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     augment: Literal["none", "crop-flip", "resized-crop"] = "crop-flip"
     pad: int = 4  # crop-flip: zero pixels on each side
     cutout: int = 0  # side in pixels of a square hole in each image, after the augmentation; 0: none
@@ -146,9 +145,9 @@ class Recipe:
 def _check(recipe: Recipe) -> None:
     data, optim, schedule, run = recipe.data, recipe.optim, recipe.schedule, recipe.run
     at_least_one = {
-        "data.channels": data.channels, "data.size": data.size, "data.batch_size": data.batch_size,
+        "data.batch_size": data.batch_size,
         "schedule.epochs": schedule.epochs, "run.accumulate": run.accumulate, "run.log_every": run.log_every,
-        "data.limit": data.limit, "data.resize": data.resize, "run.save_every": run.save_every,
+        "data.limit": data.limit, "run.save_every": run.save_every,
     }  # fmt: skip
     at_least_zero = {
         "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
@@ -176,17 +175,6 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"data.min_area is {data.min_area}; accepted: above 0, up to 1")
     if run.seed >= 2**32:
         raise InputError(f"run.seed is {run.seed}; accepted: below 2**32")
-    for name, values in (("data.mean", data.mean), ("data.std", data.std)):
-        if len(values) != data.channels:
-            raise InputError(f"{name} has {len(values)} numbers for data.channels={data.channels}; give one each")
-        if not all(map(math.isfinite, values)):
-            raise InputError(f"{name} is {list(values)}; accepted: finite numbers")
-    if min(data.std) <= 0:
-        raise InputError(f"data.std is {list(data.std)}; accepted: numbers above 0")
-    if data.channels not in (1, 3):
-        raise InputError(f"data.channels is {data.channels}; accepted: 1 (grey) or 3 (RGB)")
-    if data.resize is not None and data.resize < data.size:
-        raise InputError(f"data.resize is {data.resize}, smaller than data.size={data.size}; give at least that")
     if data.cutout > data.size:
         raise InputError(f"data.cutout is {data.cutout}, larger than data.size={data.size}; give at most that")
     if optim.nesterov and optim.momentum == 0:

@@ -23,7 +23,7 @@ def test_grey():
     ("given", "message"),
     [
         ({"size": 0}, "size is 0; accepted: 1 or more"),
-        ({"size": 288}, "resize is 256, smaller than size=288"),
+        ({"size": 288, "resize": 256}, "resize is 256, smaller than size=288"),
         ({"interpolation": "lanczos"}, "'interpolation' is 'lanczos'; accepted: 'bilinear', 'bicubic'"),
         ({"channels": 1}, "mean is .* accepted: 1 finite numbers"),
         ({"channels": 4, "mean": (0.5,) * 4, "std": (0.5,) * 4}, "channels is 4"),

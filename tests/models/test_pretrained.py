@@ -272,5 +272,5 @@ def test_what_the_hub_says_is_passed_on_in_one_line(weight, monkeypatch):
 
 def test_without_huggingface_hub_the_extra_is_named(weight, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match=r"pip install 'senet\[hub\]', or give the path"):
+    with pytest.raises(InputError, match=r"pip install 'senet\[weights\]', or give the path"):
         fetch(weight)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from senet.train.recipe import Data
+from senet.models.preprocessing import Preprocessing
 
 __all__ = ["Normalise", "fit", "to_input"]
 
 
-def fit(images: Tensor, spec: Data) -> Tensor:
-    """Resizes the shorter side to ``spec.resize`` or ``spec.size`` and crops the centre.
+def fit(images: Tensor, spec: Preprocessing) -> Tensor:
+    """Resizes the shorter side, or with ``spec.squash`` both, to ``spec.resize`` or ``spec.size``; crops the centre.
 
-    Bilinear, with antialiasing. Images that have the size already are returned as they are.
+    With antialiasing. Images that have the size already are returned as they are.
 
     Args:
         images: ``(..., channels, height, width)`` uint8.
@@ -23,7 +24,9 @@ def fit(images: Tensor, spec: Data) -> Tensor:
     Returns:
         ``(..., channels, spec.size, spec.size)`` uint8.
     """
-    resized = transforms.resize(images, [spec.resize or spec.size], antialias=True)
+    side = spec.resize or spec.size
+    interpolation = InterpolationMode(spec.interpolation)
+    resized = transforms.resize(images, [side] * (2 if spec.squash else 1), interpolation, antialias=True)
     return transforms.center_crop(resized, [spec.size, spec.size])
 
 
@@ -35,7 +38,7 @@ class Normalise:
         device: where the pixels lie.
     """
 
-    def __init__(self, spec: Data, device: torch.device | None = None) -> None:
+    def __init__(self, spec: Preprocessing, device: torch.device | None = None) -> None:
         self.mean = 255 * torch.tensor(spec.mean, device=device)[:, None, None]
         self.std = 255 * torch.tensor(spec.std, device=device)[:, None, None]
 
@@ -44,12 +47,12 @@ class Normalise:
         return images.to(torch.float32).sub_(self.mean).div_(self.std)
 
 
-def to_input(image: Tensor, spec: Data) -> Tensor:
+def to_input(image: Tensor, spec: Preprocessing) -> Tensor:
     """One image as the network sees it in evaluation.
 
     Args:
         image: ``(channels, height, width)`` uint8, as :func:`senet.train.data.read_image` returns it.
-        spec: the data the network was trained on.
+        spec: how the network was trained to see them.
 
     Returns:
         ``(channels, spec.size, spec.size)`` float32.

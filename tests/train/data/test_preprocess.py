@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
 
+from senet.models.preprocessing import Preprocessing
 from senet.train.data import to_input
 from senet.train.data.preprocess import Normalise, fit
 from senet.train.recipe import Data
@@ -60,3 +65,19 @@ def test_to_input():
     result = to_input(gradient(20, 30), spec)
     assert result.shape == (3, 8, 8)
     assert torch.equal(result, Normalise(spec)(fit(gradient(20, 30), spec)))
+
+
+def test_squashed_images_lose_their_proportions_and_nothing_else():
+    image = torch.arange(2 * 4, dtype=torch.uint8).view(1, 2, 4) * 30
+    spec = Preprocessing(size=2, squash=True, mean=(0.5,), std=(0.5,), channels=1)
+    assert fit(image, spec).shape == (1, 2, 2)
+    assert fit(image, spec)[0, :, 0].float().mean() < fit(image, replace(spec, squash=False))[0, :, 0].float().mean()
+
+
+def test_interpolation_is_the_one_named():
+    image = torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8)
+    found = {name: fit(image, Preprocessing(size=16, interpolation=name)) for name in ("bilinear", "bicubic")}
+    assert not torch.equal(found["bilinear"], found["bicubic"])
+    mode = InterpolationMode.BICUBIC
+    expected = transforms.center_crop(transforms.resize(image, [16], mode, antialias=True), [16, 16])
+    assert torch.equal(found["bicubic"], expected)
