@@ -62,7 +62,7 @@ class Complexity:
     Attributes:
         total: the whole network.
         attention: its blocks, that is the sum of ``sites``.
-        stages: its direct children by name, in order.
+        stages: its direct children by name, in order; of a chain of chains, such as ``blocks``, each chain.
         stage_attention: the blocks inside each of them.
         sites: each block by its module name; a block inside a block is part of it.
     """
@@ -110,7 +110,7 @@ def count(model: nn.Module, input_size: tuple[int, int, int]) -> Complexity:
         )
 
     sites = {name: cost(name) for name in _sites(twin)}
-    children = [name for name, _ in twin.named_children()]
+    children = _stages(twin)
     return Complexity(
         total=cost(""),
         attention=sum(sites.values(), Cost()),
@@ -151,6 +151,15 @@ class _Sums(TorchDispatchMode):
 
 def _within(name: str, outer: str) -> bool:
     return outer in ("", name) or name.startswith(f"{outer}.")
+
+
+def _stages(model: nn.Module) -> list[str]:
+    names: list[str] = []
+    for name, child in model.named_children():
+        inner = list(child.named_children())
+        chains = isinstance(child, nn.Sequential) and inner and all(isinstance(m, nn.Sequential) for _, m in inner)
+        names += [f"{name}.{part}" for part, _ in inner] if chains else [name]
+    return names
 
 
 def _sites(model: nn.Module) -> list[str]:

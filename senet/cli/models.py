@@ -5,37 +5,54 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from senet.cli.options import AsJson
-from senet.cli.show import print_complexity, print_models
+from senet.cli.progress import counting
+from senet.cli.show import print_complexity, print_models, print_options, print_published, print_weights
 from senet.errors import InputError
 from senet.options import parse_assignments, to_plain
 
 __all__ = ["COMMANDS"]
 
 
+class Order(StrEnum):
+    """What the catalogue is sorted by."""
+
+    name = "name"
+    parameters = "parameters"
+    multiply_adds = "multiply-adds"
+    error = "error"
+
+
 def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="A shell pattern, for example 'se*50*'.")] = "*",
+    sort: Annotated[Order, typer.Option(help="By what; networks that lack it come last.")] = Order.name,
+    attn: Annotated[str | None, typer.Option(help="Only networks with this block, for example se; or none.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only networks with weights on the hub.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the networks that can be built."""
-    import torch
-
-    from senet.models import create_model, list_models
+    """List the networks that can be built: what they cost, their published error, weights there are, their source."""
+    from senet.analysis.catalogue import catalogue
+    from senet.models import list_models, model_entry
+    from senet.models.pretrained import weights_of
 
     names = list_models(pattern)
     if not names:
         raise InputError(f"no model matches {pattern!r}; `senet models` lists all")
-    rows = []
-    for name in names:
-        with torch.device("meta"):
-            model = create_model(name)
-        rows.append({"name": name, "parameters": sum(p.numel() for p in model.parameters())})
+    if attn is not None:
+        names = [name for name in names if (model_entry(name).config.attn or "none") == attn]
+    if pretrained:
+        names = [name for name in names if weights_of(name)]
+    with counting(len(names), "counting networks") as progress:
+        rows = catalogue(names, progress=progress)
+    key = sort.name
+    rows.sort(key=lambda row: (getattr(row, key) is None, getattr(row, key), row.name))
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         print_models(rows)
 
@@ -52,8 +69,10 @@ def info(
     """Count a network's parameters and multiply-adds, stage by stage, and its blocks' share."""
     import torch
 
+    from senet.analysis.catalogue import published
     from senet.analysis.complexity import count
     from senet.models import create_model, model_config, model_entry
+    from senet.models.pretrained import weights_of
 
     options = parse_assignments(change or [])
     config = model_config(model, options)
@@ -61,14 +80,27 @@ def info(
     with torch.device("meta"):
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
     complexity = count(net, (config.in_chans, side, side))
+    figures = published(model, options)
     if as_json:
-        typer.echo(json.dumps({"model": model, "size": side, "config": to_plain(config), **asdict(complexity)}))
-    else:
-        print_complexity(model, side, complexity)
-        typer.echo("Options: " + ", ".join(f"{name}={value}" for name, value in to_plain(config).items()))
+        told = {
+            "model": model,
+            "source": model_entry(model).source,
+            "size": side,
+            "config": to_plain(config),
+            **asdict(complexity),
+            "published": to_plain(figures),
+            "weights": to_plain(weights_of(model)),
+        }
+        typer.echo(json.dumps(told, default=str))
+        return
+    print_complexity(model, side, complexity)
+    print_published(figures)
+    print_weights(weights_of(model))
+    typer.echo(f"Source: {model_entry(model).source}")
+    print_options(to_plain(config))
 
 
 COMMANDS: dict[Callable[..., None], str] = {
-    models: "senet models 'se*50*'",
+    models: "senet models 'se*' --sort multiply-adds",
     info: "senet info seresnet50 --set placement=pre",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from senet.train.watch import Watch
 
-__all__ = ["ConsoleWatch"]
+__all__ = ["ConsoleWatch", "counting"]
 
 
 class ConsoleWatch(Watch):
@@ -75,3 +76,13 @@ class ConsoleWatch(Watch):
 
     def _where(self, done: int) -> str:
         return f"{self.title} epoch {min(done // max(self.steps, 1) + 1, self.epochs)}/{self.epochs}"
+
+
+@contextmanager
+def counting(total: int, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while something is done so many times; gives the function to tell it how many are done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, _: bar.update(task, completed=done)

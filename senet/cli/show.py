@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ from rich.table import Table
 from senet.analysis.wording import duration, plural, spread
 
 if TYPE_CHECKING:
+    from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
     from senet.analysis.complexity import Complexity
+    from senet.models.pretrained import Weight
+    from senet.published import Figure
     from senet.train.evaluate import Evaluation
 
 __all__ = [
@@ -20,9 +24,12 @@ __all__ = [
     "print_complexity",
     "print_evaluation",
     "print_models",
+    "print_options",
     "print_predictions",
+    "print_published",
     "print_rows",
     "print_summary",
+    "print_weights",
 ]
 
 console = Console(highlight=False, markup=False)  # names of classes and files are no markup
@@ -72,11 +79,69 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(caveat)
 
 
-def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Networks with their parameters."""
-    table = _table("network", "parameters")
+def print_models(rows: Sequence[Row]) -> None:
+    """The catalogue, as wide as the terminal lets it be."""
+    table = _table("network", "px", "parameters", "multiply-adds", "error, %", "weights")
+    table.add_column("source", overflow="fold")
     for row in rows:
-        table.add_row(row["name"], f"{row['parameters']:,}")
+        error = "-" if row.error is None else f"{row.error:.2f}"
+        table.add_row(
+            row.name,
+            str(row.size),
+            f"{row.parameters:,}",
+            f"{row.multiply_adds:,}",
+            error,
+            str(len(row.weights) or "-"),
+            row.source,
+        )
+    console.print(table)
+    console.print("error: published top-1, one crop; weights: how many on the hub. `senet info` says more of each.")
+
+
+def print_published(rows: Sequence[Published]) -> None:
+    """Published figures, and how published sizes follow from our counts."""
+    if not rows:
+        return
+    table = _table("published in")
+    for name in ("row", "figures"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row.where, row.row, ", ".join(_printed(figure) for figure in row.figures))
+    console.print()
+    console.print(table)
+    sizes = {(figure.metric, figure.value): (figure, ours, rule) for row in rows for figure, ours, rule in row.sizes}
+    for figure, ours, rule in sizes.values():
+        console.print(f"{_printed(figure)}: {ours:,} by our count; the published figure: {rule}.")
+
+
+def _printed(figure: Figure) -> str:
+    doubt = "" if figure.verified else " (unverified)"
+    return f"{figure.metric.replace('_', ' ')} {figure.value} {figure.unit}{doubt}"
+
+
+def print_options(options: Mapping[str, Any]) -> None:
+    """The options of a network, those that are long by their number of entries."""
+    console.print()
+    rows = []
+    for name, value in options.items():
+        nested = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+        rows.append((name, f"{len(value)} entries, see --json" if nested else json.dumps(value)))
+    print_rows("option", "value", rows)
+
+
+def print_weights(weights: Sequence[Weight]) -> None:
+    """The weights on the hub."""
+    if not weights:
+        return
+    table = _table("weights", "px", "top-1, %")
+    for name in ("trained on", "licence"):
+        table.add_column(name, overflow="fold")
+    for weight in weights:
+        best = weight.published[0]
+        score = "-" if best.top1 is None else f"{best.top1:.2f}"
+        trained_on = ", ".join(weight.trained_on)
+        table.add_row(weight.tag, str(best.preprocessing.size), score, trained_on, weight.license or "not stated")
+    console.print()
     console.print(table)
 
 

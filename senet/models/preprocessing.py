@@ -57,6 +57,7 @@ class Preprocessing:
             raise InputError(f"{self.what}.channels is {self.channels}; accepted: 1 (grey) or 3 (RGB)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not all(map(math.isfinite, values)):
-                raise InputError(f"{self.what}.{name} is {list(values)}; accepted: {self.channels} finite numbers, one a channel")
+                accepted = f"{self.channels} finite numbers, one a channel"
+                raise InputError(f"{self.what}.{name} is {list(values)}; accepted: {accepted}")
         if min(self.std) <= 0:
             raise InputError(f"{self.what}.std is {list(self.std)}; accepted: numbers above 0")

@@ -53,8 +53,9 @@ for _name, _depths, _base_width in (
 ):
     _groups = 64 if "64x" in _name else 32
     _plain = ResNetConfig(unit="bottleneck", depths=_depths, groups=_groups, base_width=_base_width)
-    _with_twin("", _name, _plain, source=_RESNEXT, se=f"{_SE}, Table 1")
-    if _name.endswith("_32x4d"):
+    _in_paper = _name.endswith("_32x4d")
+    _with_twin("", _name, _plain, source=_RESNEXT, se=f"{_SE}, Table 1" if _in_paper else "timm 1.0.31")
+    if _in_paper:
         _caffe = replace(_plain, stem_pool="ceil")
         _with_twin("", f"{_name}_caffe", _caffe, source=_RESNEXT, se=f"{_SE}, Table 2; release")
 

@@ -1,0 +1,132 @@
+"""The networks we have, with what they cost, what was published about them, and which weights there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from senet.analysis.complexity import count
+from senet.models import create_model, model_entry
+from senet.models.pretrained import weights_of
+from senet.published import RULES, Figure, explain, figures
+
+__all__ = ["Published", "Row", "catalogue", "published"]
+
+_SHAPES = ("px", "n", "channels")  # units of Table 1, which says how networks are built
+_ERRORS = ("top1_error", "error")  # of ImageNet, and of CIFAR
+_FIRST = ("tpami", "release", "cvpr")  # whose figure stands for a network, where several have one
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network in the catalogue.
+
+    Attributes:
+        name: as :func:`senet.create_model` takes it.
+        attn: its block, None for a plain network.
+        size: height and width in pixels of the images it is made for, at which its work is counted.
+        parameters: trained numbers.
+        multiply_adds: for one image.
+        error: published single-crop top-1 error in percent; None where there is none, or only of a variant.
+        error_source: edition and table of ``error``.
+        weights: tags of pretrained weights, the default first.
+        source: where the network is defined.
+    """
+
+    name: str
+    attn: str | None
+    size: int
+    parameters: int
+    multiply_adds: int
+    error: float | None
+    error_source: str
+    weights: tuple[str, ...]
+    source: str
+
+
+def catalogue(names: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+    """A row for each network, in the order given.
+
+    Args:
+        names: of networks.
+        progress: is told how many of how many are counted.
+    """
+    rows = []
+    for done, name in enumerate(names, 1):
+        entry = model_entry(name)
+        cost = _count(name, {}, entry.size)
+        error = _error(name, entry.size)
+        rows.append(
+            Row(
+                name=name,
+                attn=entry.config.attn,
+                size=entry.size,
+                parameters=cost["parameters"],
+                multiply_adds=cost["multiply_adds"],
+                error=None if error is None else float(error.value),
+                error_source="" if error is None else f"{error.edition}, table {error.table}",
+                weights=tuple(weight.tag for weight in weights_of(name)),
+                source=entry.source,
+            )
+        )
+        if progress is not None:
+            progress(done, len(names))
+    return rows
+
+
+def _error(name: str, size: int) -> Figure | None:
+    found = [
+        figure
+        for figure in figures(model=name)
+        if figure.metric in _ERRORS and not figure.options and figure.image == size and "(original)" not in figure.row
+    ]
+    return next((f for edition in _FIRST for f in found if f.edition == edition), None)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published in one row of a table about a network.
+
+    Attributes:
+        where: edition and table.
+        row: as printed there.
+        figures: as printed.
+        sizes: for each figure that is a size our exact count of it, and by which rule it becomes the printed one, or
+            that none does.
+    """
+
+    where: str
+    row: str
+    figures: tuple[Figure, ...]
+    sizes: tuple[tuple[Figure, int, str], ...]
+
+
+def published(name: str, options: Mapping[str, Any]) -> list[Published]:
+    """What was published about a network with the options given, our counts beside it.
+
+    Args:
+        name: of the network.
+        options: those that :func:`senet.create_model` was given beside the name.
+    """
+    rows: dict[tuple[str, str], list[Figure]] = {}
+    for figure in figures(model=name):
+        if dict(figure.options) == dict(options) and figure.unit not in _SHAPES:
+            table = figure.table if ":" in figure.table else f"table {figure.table}"
+            rows.setdefault((f"{figure.edition}, {table}", figure.row), []).append(figure)
+    return [Published(*key, tuple(found), tuple(_sizes(found, options))) for key, found in rows.items()]
+
+
+def _sizes(found: Sequence[Figure], options: Mapping[str, Any]) -> Iterator[tuple[Figure, int, str]]:
+    for figure in found:
+        if figure.metric in RULES and figure.model is not None and figure.image is not None:
+            counted = _count(figure.model, options, figure.image)
+            yield figure, counted[figure.metric], explain(figure, counted)
+
+
+def _count(name: str, options: Mapping[str, Any], size: int) -> dict[str, int]:
+    with torch.device("meta"):
+        net = create_model(name, **options)
+    return asdict(count(net, (3, size, size)).total)
