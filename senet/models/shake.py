@@ -67,8 +67,9 @@ class ShakeShakeConfig(NetConfig):
 class ShakeShake(Net):
     """A residual network of two branches a unit, mixed at random in training.
 
-    Gastaldi, arXiv 1705.07485, and the author's code (github.com/xgastaldi/shake-shake): for CIFAR-10 pre-activation
-    units and a stem without ReLU, for CIFAR-100 ResNeXt's bottlenecks. SE: arXiv 1709.01507v4, Tables 4 and 5.
+    Gastaldi, arXiv 1705.07485, and the author's code (github.com/xgastaldi/shake-shake): for CIFAR-10
+    (``cifar_shake26_2x96d``) pre-activation units and a stem without ReLU; for CIFAR-100 (``cifar_shake29_2x4x64d``,
+    with 100 classes unless told otherwise) ResNeXt's bottlenecks. SE: arXiv 1709.01507v4, Tables 4 and 5.
     Training draws from PyTorch's global generator; evaluation is the mean of the branches. ``drop_path_rate`` leaves
     out whole mixtures.
 
@@ -124,8 +125,7 @@ class ShakeShake(Net):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-# The names give depth, then branches, groups and width. The first is the paper's network for CIFAR-10; the second is
-# its "Shake-Even" for CIFAR-100, and has that data set's 100 classes.
+# The names give depth, then branches, groups and width. The second is the paper's "Shake-Even".
 _CIFAR10 = ShakeShakeConfig(
     unit="basic", depths=(4, 4, 4), planes=(96, 192, 384), stem_width=16, num_classes=10,
 )  # fmt: skip

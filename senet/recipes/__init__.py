@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from senet.errors import InputError, did_you_mean
-from senet.recipes import cifar, cifar100, fashion, folder, synthetic
+from senet.recipes import cifar, cifar100, fashion, folder, imagenet, places365, synthetic
 from senet.train.recipe import Recipe
 
 __all__ = ["RECIPES", "get_recipe"]
@@ -14,7 +14,7 @@ __all__ = ["RECIPES", "get_recipe"]
 RECIPES: MappingProxyType[str, Callable[[], Recipe]] = MappingProxyType(
     {
         f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
-        for module in (cifar, cifar100, fashion, folder, synthetic)
+        for module in (cifar, cifar100, fashion, folder, imagenet, places365, synthetic)
         for name in module.__all__
     }
 )

@@ -117,6 +117,8 @@ def _train(recipe: Recipe, out: Path, *, resume: bool, accelerator: Accelerator,
     score: Evaluation | None = None
     for epoch in range(progress.epoch, schedule.epochs):
         net.train()
+        if schedule.freeze_norms is not None and epoch / schedule.epochs >= schedule.freeze_norms:
+            _freeze_norms(model)
         meter = Meter(accelerator, progress, first_step=epoch * steps)
         started = time.perf_counter() - progress.seconds
         first = progress.step * run.accumulate
@@ -188,6 +190,13 @@ def _accelerator(run: Run, stack: ExitStack) -> Accelerator:
             "set ACCELERATE_USE_CPU=1"
         )
     return accelerator
+
+
+def _freeze_norms(model: nn.Module) -> None:
+    """Batch norms use their running statistics, as in evaluation, and keep them; their weights still learn."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def _moving_average(model: nn.Module, decay: float) -> AveragedModel:

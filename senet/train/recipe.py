@@ -41,6 +41,8 @@ class Data(Preprocessing):
     pad: int = 4  # crop-flip: zero pixels on each side
     cutout: int = 0  # side in pixels of a square hole in each image, after the augmentation; 0: none
     min_area: float = 0.08  # resized-crop: smallest share of the image's area
+    rotation: float = 0.0  # degrees: the image, or the part that resized-crop took, is turned up to so far either way
+    jitter: int = 0  # then each pixel of each channel is changed by up to so much of 0..255 either way
     batch_size: int = 128  # over all processes and accumulation steps together
     workers: int = 2  # processes that decode, where images do not live in memory
     cache: Literal["auto", "memory", "disk"] = "auto"  # auto: memory where all decoded images fit in 2 GiB
@@ -74,6 +76,7 @@ class Schedule:
     gamma: float = 0.1  # step, plateau
     patience: int = 5  # plateau: epochs without a better validation loss
     final_factor: float = 0.0  # cosine: where it ends
+    freeze_norms: float | None = None  # share of the training; epochs after it use and keep the norms' statistics
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ def _check(recipe: Recipe) -> None:
     below_one = {
         "loss.label_smoothing": recipe.loss.label_smoothing, "data.val_fraction": data.val_fraction,
         "run.ema_decay": run.ema_decay, "schedule.warmup": schedule.warmup,
+        "schedule.freeze_norms": schedule.freeze_norms,
         **{f"schedule.milestones[{i}]": share for i, share in enumerate(schedule.milestones)},
         **{f"optim.betas[{i}]": beta for i, beta in enumerate(optim.betas)},
     }  # fmt: skip
@@ -173,6 +177,10 @@ def _check(recipe: Recipe) -> None:
             raise InputError(f"{name} is {number}; accepted: from 0 to below 1")
     if not 0 < data.min_area <= 1:
         raise InputError(f"data.min_area is {data.min_area}; accepted: above 0, up to 1")
+    if not 0 <= data.rotation <= 180:
+        raise InputError(f"data.rotation is {data.rotation}; accepted: degrees from 0 to 180")
+    if not 0 <= data.jitter <= 255:
+        raise InputError(f"data.jitter is {data.jitter}; accepted: from 0 to 255")
     if run.seed >= 2**32:
         raise InputError(f"run.seed is {run.seed}; accepted: below 2**32")
     if data.cutout > data.size:

@@ -18,7 +18,19 @@ QUICK = [
 
 
 def test_the_commands_are_these():
-    expected = ["compare", "doctor", "eval", "info", "models", "predict", "recipes", "report", "train", "twins"]
+    expected = [
+        "compare",
+        "convert",
+        "doctor",
+        "eval",
+        "info",
+        "models",
+        "predict",
+        "recipes",
+        "report",
+        "train",
+        "twins",
+    ]
     assert sorted(COMMANDS) == expected
 
 
@@ -156,8 +168,24 @@ def test_predict_says_what_eval_says(senet, trained, photos, tmp_path):
 def test_models(senet):
     code, out, _ = senet("models", "se*50", "--json")
     assert code == 0
-    assert json.loads(out) == [{"name": "seresnet50", "parameters": 28_088_024}]
-    assert "28,088,024" in senet("models")[1]
+    (row,) = json.loads(out)
+    assert (row["name"], row["parameters"], row["multiply_adds"]) == ("seresnet50", 28_088_024, 4_091_699_200)
+    assert "a1_in1k" in row["weights"]
+    assert "28,088,024" in senet("models", "se*50")[1]
+
+
+def test_models_are_sorted_and_filtered(senet):
+    def names(*words):
+        return [row["name"] for row in json.loads(senet("models", *words, "--json")[1])]
+
+    assert names("*resnet50_caffe", "--sort", "error") == ["seresnet50_caffe", "resnet50_caffe"]
+    assert names("*resnet*18", "--sort", "parameters") == ["resnet18", "seresnet18"]
+    assert names("cifar_*resnet20", "--attn", "none") == ["cifar_resnet20"]
+    assert names("*resnet20", "--pretrained") == []
+    assert "resnet18" in names("*resnet18", "--pretrained")
+    code, _, err = senet("models", "--sort", "price")
+    assert code == 2
+    assert "'multiply-adds'" in err
 
 
 def test_info(senet):
@@ -165,9 +193,18 @@ def test_info(senet):
     assert code == 0
     for number in ("28,088,024", "4,091,699,200", "2,530,992", "2,514,944", "5,519,360"):
         assert number in out
+    for word in ("a1_in1k", "ImageNet-1k", "apache-2.0", "placement", "arXiv 1709.01507v4"):
+        assert word in out
     code, out, _ = senet("info", "seresnet50", "--set", 'attn_options={"bias": false}', "--size", 64, "--json")
     assert json.loads(out)["total"]["parameters"] == 28_071_976
     assert json.loads(out)["size"] == 64
+
+
+def test_info_shows_published_figures_beside_ours(senet):
+    out = " ".join(senet("info", "seresnet50_caffe")[1].split())
+    assert "top1 error 23.29 %" in out
+    assert "3,860,488,192 by our count; the published figure: counts the squeezes' elements too." in out
+    assert json.loads(senet("info", "seresnet50_caffe", "--json")[1])["published"][0]["row"] == "SE-ResNet-50"
 
 
 def test_recipes(senet):

@@ -63,3 +63,16 @@ def test_what_a_backbone_gives_is_timms(name):
     assert [m.shape for m in found] == [m.shape for m in expected]
     for one, other in zip(ours.feature_info, theirs.feature_info.info, strict=True):
         assert (one["num_chs"], one["reduction"]) == (other["num_chs"], other["reduction"])
+
+
+@pytest.mark.parametrize("name", sorted(set(list_models()) - set(SHARED)))
+def test_every_other_network_learns_from_a_step(name):
+    size = {32: 32, 299: 96}.get(model_entry(name).size, 64)
+    net = create_model(name, num_classes=3).train()
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    torch.nn.functional.cross_entropy(net(torch.randn(2, 3, size, size)), torch.tensor([0, 2])).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    optimizer.step()
+    moved = sum(not torch.equal(p, was) for p, was in zip(net.parameters(), before, strict=True))
+    assert moved > len(before) / 2

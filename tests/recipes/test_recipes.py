@@ -11,13 +11,27 @@ import torch
 from matplotlib import cbook
 from PIL import Image
 
-from senet import InputError, create_model
-from senet.models import model_config
+from senet import InputError, create_model, published
+from senet.models import inception_resnet_v2, model_config, vgg
 from senet.recipes import RECIPES, get_recipe
 from senet.train.loop import train
 from senet.train.rundir import build_model, read_metrics, read_run
 from senet.train.schedule import lr_factor
 from senet.train.watch import Watch
+
+# Of these nothing without SE was published.
+WITHOUT_TWIN = {"imagenet.senet154", "imagenet.senet154_320"} | {name for name in RECIPES if name.endswith("_release")}
+
+# What docstrings call an edition of published.toml.
+EDITIONS = {"arXiv 1709.01507v4": "tpami", "README of github.com/hujie-frank/SENet": "release"}
+FIGURES = re.compile(
+    r"Published: ([\d.]+)(?: / ([\d.]+) % top-1 / top-5| %) error[^(]*"
+    rf"\(({'|'.join(map(re.escape, EDITIONS))})(?:, (?:Table )?([^;)]+))?"
+)
+QUOTED = {
+    name: found for name, recipe in RECIPES.items() if (found := FIGURES.search(" ".join(recipe.__doc__.split())))
+}
+NEUTRAL = {"num_classes", "drop_rate"}  # options that make no other network of published.toml
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +47,45 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    """What no option makes small: VGG's head, and the residual units of Inception-ResNet-v2."""
+    residuals = inception_resnet_v2._residuals
+    monkeypatch.setattr(inception_resnet_v2, "_residuals", lambda _, *args, **options: residuals(1, *args, **options))
+    monkeypatch.setattr(vgg, "HIDDEN", 64)
+
+
+def narrow(name):
+    """Options that make a network small: one unit a stage where it has units, and few channels."""
+    network = model_config(name)
+    told = {f.name for f in dataclasses.fields(network)}
+    wanted = {"depths": 1} if name.startswith("cifar_") else {"depths": 1, "planes": 32, "widths": 8}
+    return {f"model.options.{key}": [value] * len(network.depths) for key, value in wanted.items() if key in told}
+
+
 def tiny(name, photos, **changes):
-    """A recipe as it is, but for two steps on small images, and a network of one unit a stage where it has units."""
+    """A recipe as it is, but for two steps on small images, and a small network."""
     recipe = get_recipe(name)
-    network = model_config(recipe.model.name)
-    depths = [1] * len(network.depths) if "depths" in {f.name for f in dataclasses.fields(network)} else None
+    smallest = 75 if "inception_resnet_v2" in name else 32
     return recipe.override(
         {
             "data.source": "folder" if recipe.data.source == "synthetic" else recipe.data.source,
             "data.root": str(photos),
-            "data.size": min(recipe.data.size, 32),
+            "data.size": min(recipe.data.size, smallest),
             "data.batch_size": 4,
             "data.limit": 8,
             "data.val_fraction": 0.25,
             "data.workers": 0,
             "schedule.epochs": 1,
-            **({} if depths is None else {"model.options.depths": depths}),
+            "run.accumulate": min(recipe.run.accumulate, 2),
+            **narrow(recipe.model.name),
             **changes,
         }
     )
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_each_trains_two_steps_on_image_files(name, photos, tmp_path):
+def test_each_trains_two_steps_on_image_files(name, photos, tmp_path, small_parts):
     recipe = tiny(name, photos)
     summary = train(recipe, tmp_path)
     (metrics,) = read_metrics(tmp_path)
@@ -117,7 +147,31 @@ def test_docstrings_give_the_command(name):
     assert "--out" in words
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if ".se" in name])
+def test_docstrings_quote_the_paper_wherever_it_has_the_recipe():
+    groups = {"imagenet", "places365"}
+    assert {name for name in RECIPES if name.partition(".")[0] in groups} <= QUOTED.keys()
+    assert {
+        name for name, recipe in RECIPES.items() if "Table " in recipe.__doc__ and "1709.01507" in recipe.__doc__
+    } <= QUOTED.keys()
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_docstrings_quote_the_figures_as_published(name):
+    first, second, publication, table = QUOTED[name].groups()
+    recipe, edition = get_recipe(name), EDITIONS[publication]
+    rows = {}
+    for figure in published.figures(model=recipe.model.name, edition=edition, table=table or "models"):
+        same = {k: v for k, v in figure.options.items() if k not in NEUTRAL} == {
+            k: v for k, v in recipe.model.options.items() if k not in NEUTRAL
+        }
+        if same and figure.image == recipe.data.size and "original" not in figure.row:
+            rows.setdefault(figure.row, {})[figure.metric] = str(figure.value)
+    (row,) = rows.values()
+    wanted = {"error": first} if second is None else {"top1_error": first, "top5_error": second}
+    assert wanted.items() <= row.items()
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if ".se" in name and name not in WITHOUT_TWIN])
 def test_twins_differ_in_the_network_alone(name):
     se, plain = get_recipe(name), get_recipe(name.replace(".se", ".", 1))
     assert model_config(se.model.name).attn == "se"

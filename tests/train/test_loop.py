@@ -85,7 +85,13 @@ def test_learns(tiny, tmp_path):
 @pytest.mark.parametrize("steps", [1, 6, 7, 11, 17])
 def test_interrupted_and_resumed_ends_the_same(tiny, tmp_path, steps):
     recipe = tiny.override(
-        {"run.save_every": 2, "run.ema_decay": 0.9, "schedule.name": "plateau", "schedule.patience": 0}
+        {
+            "run.save_every": 2,
+            "run.ema_decay": 0.9,
+            "schedule.name": "plateau",
+            "schedule.patience": 0,
+            "schedule.freeze_norms": 0.5,
+        }
     )
     train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -143,6 +149,32 @@ def test_moving_average_is_what_is_judged_and_saved(tiny, tmp_path):
     a, b = (read_metrics(tmp_path / name) for name in ("plain", "average"))
     assert [m["train_loss"] for m in a] == [m["train_loss"] for m in b]
     assert [m["val_loss"] for m in a] != [m["val_loss"] for m in b]
+
+
+@pytest.mark.parametrize(("share", "first_frozen"), [(0.0, 0), (1 / 3, 1), (0.34, 2), (0.66, 2), (0.67, 3), (None, 3)])
+def test_norms_freeze_with_the_first_epoch_after_their_share_of_the_training(tiny, tmp_path, share, first_frozen):
+    """A bare loop whose norms are in evaluation mode from then on; statistics stay, weights go on."""
+    recipe = tiny.override({"schedule.name": "constant", "schedule.freeze_norms": share})
+    train(recipe, tmp_path)
+    train_set, _ = load_data(recipe.data)
+    loader = make_loader(train_set, recipe.data, train=True, seed=0, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    model = build_model(recipe.model, 3, 10).train()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    optimizer = make_optimizer(model, recipe.optim)
+    for epoch in range(3):
+        before = [(norm.running_var.clone(), norm.weight.clone()) for norm in norms]
+        for norm in norms:
+            norm.train(epoch < first_frozen)
+        for images, labels in loader.batches(epoch):
+            F.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        for norm, (variance, weight) in zip(norms, before, strict=True):
+            assert torch.equal(norm.running_var, variance) == (epoch >= first_frozen)
+            assert not torch.equal(norm.weight, weight)
+    assert same(weights(tmp_path), model.state_dict())
+    assert {norm.num_batches_tracked.item() for norm in norms} == {6 * first_frozen}
 
 
 def test_clipping_bounds_the_step(tiny, tmp_path):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-__all__ = ["crop_flip", "cut_out", "resized_crop"]
+__all__ = ["crop_flip", "cut_out", "jitter", "resized_crop", "rotate"]
 
 _RATIOS = (3 / 4, 4 / 3)  # width to height, as in the Inception recipe
 _TRIES = 10
@@ -65,7 +67,9 @@ def cut_out(images: Tensor, chance: Tensor, *, side: int) -> Tensor:
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
-def resized_crop(image: Tensor, chance: np.random.Generator, *, size: int, min_area: float) -> Tensor:
+def resized_crop(
+    image: Tensor, chance: np.random.Generator, *, size: int, min_area: float, interpolation: str = "bilinear"
+) -> Tensor:
     """A random part of the image, resized to a square (Szegedy et al. 2014, arXiv:1409.4842, section 6).
 
     The part has a share of the area uniform in [min_area, 1] and a ratio of width to height log-uniform in
@@ -77,12 +81,55 @@ def resized_crop(image: Tensor, chance: np.random.Generator, *, size: int, min_a
         chance: decides.
         size: height and width of the result.
         min_area: smallest share of the area.
+        interpolation: of the resize, ``"bilinear"`` or ``"bicubic"``, always with antialiasing.
 
     Returns:
         ``(channels, size, size)`` uint8.
     """
     top, left, height, width = _box(image.shape[1], image.shape[2], chance, min_area)
-    return transforms.resized_crop(image, top, left, height, width, [size, size], antialias=True)
+    mode = InterpolationMode(interpolation)
+    return transforms.resized_crop(image, top, left, height, width, [size, size], mode, antialias=True)
+
+
+def rotate(image: Tensor, chance: np.random.Generator, *, degrees: float, fill: Sequence[float]) -> Tensor:
+    """Turns the image about its centre, by an angle that is uniform in [-degrees, degrees].
+
+    Part of how the authors trained the networks they released (README of github.com/hujie-frank/SENet). Bilinear; the
+    size stays, so the corners turn out of the image, and others are filled.
+
+    Args:
+        image: ``(channels, height, width)`` uint8.
+        chance: decides.
+        degrees: the largest angle, either way.
+        fill: what lies beyond the image, a number of 0..255 for each channel.
+
+    Returns:
+        The shape and dtype of ``image``.
+    """
+    angle = float(chance.uniform(-degrees, degrees))
+    # Zeros come in from beyond: the fill is made zero for the time. torchvision's own `fill` darkens the edge, whose
+    # pixels it weighs twice by their share of the image.
+    zero = torch.tensor(fill)[:, None, None]
+    turned = transforms.rotate(image - zero, angle, InterpolationMode.BILINEAR) + zero
+    return turned.round_().to(torch.uint8)
+
+
+def jitter(image: Tensor, chance: np.random.Generator, *, most: int) -> Tensor:
+    """Adds to every pixel of every channel its own whole number, each of -most..most as likely.
+
+    Part of how the authors trained the networks they released (README of github.com/hujie-frank/SENet, issue 38).
+    Differs from it, perhaps: pixels stay whole and in 0..255, of which the authors say nothing.
+
+    Args:
+        image: ``(channels, height, width)`` uint8.
+        chance: decides.
+        most: the largest number, either way, in steps of 0..255.
+
+    Returns:
+        The shape and dtype of ``image``.
+    """
+    noise = torch.from_numpy(chance.integers(-most, most, image.shape, np.int16, endpoint=True))
+    return (image + noise).clamp_(0, 255).to(torch.uint8)
 
 
 def _box(rows: int, columns: int, chance: np.random.Generator, min_area: float) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from senet.errors import InputError
-from senet.train.data.augment import resized_crop
+from senet.train.data.augment import jitter, resized_crop, rotate
 from senet.train.data.batches import Loader
 from senet.train.data.image_set import ImageSet
 from senet.train.data.images import read_image
@@ -32,8 +32,11 @@ class MemoryLoader(Loader):
         images = self.image_set.images
         assert images is not None
         for indices in plan:
-            if self.train and self.spec.augment == "resized-crop":
-                yield torch.stack([_cropped(images[i], self.spec, self.seed, epoch, i) for i in indices.tolist()])
+            if self.train and _varies(self.spec):
+                fitted = self.image_set.fitted
+                yield torch.stack(
+                    [_varied(images[i], self.spec, self.seed, epoch, i, fitted=fitted) for i in indices.tolist()]
+                )
             else:
                 batch = images[indices]
                 yield batch if self.image_set.fitted else fit(batch, self.spec)
@@ -75,7 +78,7 @@ class _Files(Dataset[Tensor | InputError]):
     def __init__(self, loader: Loader) -> None:
         assert loader.image_set.paths is not None
         self.paths, self.spec, self.seed = loader.image_set.paths, loader.spec, loader.seed
-        self.crop = loader.train and self.spec.augment == "resized-crop"
+        self.vary = loader.train and _varies(self.spec)
 
     def __getitem__(self, item: tuple[int, list[int]]) -> Tensor | InputError:
         epoch, indices = item
@@ -86,12 +89,27 @@ class _Files(Dataset[Tensor | InputError]):
 
     def _read(self, epoch: int, index: int) -> Tensor:
         image = read_image(self.paths[index], self.spec.channels)
-        return _cropped(image, self.spec, self.seed, epoch, index) if self.crop else fit(image, self.spec)
+        return _varied(image, self.spec, self.seed, epoch, index) if self.vary else fit(image, self.spec)
 
 
-def _cropped(image: Tensor, spec: Data, seed: int, epoch: int, index: int) -> Tensor:
+def _varies(spec: Data) -> bool:
+    """Whether each image is changed by chance of its own, before it is one of a batch."""
+    return spec.augment == "resized-crop" or spec.rotation > 0 or spec.jitter > 0
+
+
+def _varied(image: Tensor, spec: Data, seed: int, epoch: int, index: int, *, fitted: bool = False) -> Tensor:
+    """A random part of the image, or the image as in evaluation; turned; jittered."""
     chance = stream("image", seed=seed, epoch=epoch, index=index)
-    return resized_crop(image, chance, size=spec.size, min_area=spec.min_area)
+    if spec.augment == "resized-crop":
+        size, min_area, interpolation = spec.size, spec.min_area, spec.interpolation
+        image = resized_crop(image, chance, size=size, min_area=min_area, interpolation=interpolation)
+    elif not fitted:
+        image = fit(image, spec)
+    if spec.rotation:
+        image = rotate(image, chance, degrees=spec.rotation, fill=[255 * mean for mean in spec.mean])
+    if spec.jitter:
+        image = jitter(image, chance, most=spec.jitter)
+    return image
 
 
 def make_loader(

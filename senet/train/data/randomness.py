@@ -25,8 +25,8 @@ def stream(
 
     Args:
         purpose: ``"subset"`` chooses images once, ``"order"`` shuffles an epoch, ``"batch"`` crops, flips and
-            cuts holes in whole batches, ``"image"`` crops single images as they are read, ``"layers"`` is for
-            dropout and its kin.
+            cuts holes in whole batches, ``"image"`` crops, rotates and jitters single images as they are read,
+            ``"layers"`` is for dropout and its kin.
         seed: of the run.
         epoch: counted from 0.
         index: of the image in its split, or of the step.

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from senet.train.data.augment import _box, crop_flip, cut_out, resized_crop
+from senet.train.data.augment import _box, crop_flip, cut_out, jitter, resized_crop, rotate
 from senet.train.data.randomness import stream
 
 
@@ -97,6 +98,9 @@ def test_resized_crop_is_the_box_resized():
         wanted = transforms.resize(part, [16, 16], antialias=True)
         result = resized_crop(image, stream("image", index=index), size=16, min_area=0.08)
         assert torch.equal(result, wanted)
+        smooth = transforms.resize(part, [16, 16], InterpolationMode.BICUBIC, antialias=True)
+        chance = stream("image", index=index)
+        assert torch.equal(resized_crop(image, chance, size=16, min_area=0.08, interpolation="bicubic"), smooth)
 
 
 def test_boxes_have_the_shares_and_ratios_asked_for():
@@ -128,3 +132,89 @@ def test_boxes_of_thin_images_are_about_square():
     chance = stream("image")
     boxes = [_box(*shape, chance, 0.0001) for shape in [(1, 100), (100, 1), (3, 300), (300, 3)] for _ in range(200)]
     assert all(max(height, width) <= 2 * min(height, width) for _, _, height, width in boxes)
+
+
+def naive_rotate(image: torch.Tensor, angle: float, fill: list[float]) -> torch.Tensor:
+    """Counter-clockwise by degrees, pixel by pixel: each takes the mean of the four nearest to where it came from."""
+    channels, height, width = image.shape
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    result = torch.zeros(channels, height, width)
+    for row in range(height):
+        for column in range(width):
+            right, down = column - middle_column, row - middle_row
+            from_column, from_row = middle_column + right * cos - down * sin, middle_row + right * sin + down * cos
+            top, left = math.floor(from_row), math.floor(from_column)
+            for r, row_share in ((top, 1 - (from_row - top)), (top + 1, from_row - top)):
+                for c, column_share in ((left, 1 - (from_column - left)), (left + 1, from_column - left)):
+                    inside = 0 <= r < height and 0 <= c < width
+                    pixel = image[:, r, c].float() if inside else torch.tensor(fill)
+                    result[:, row, column] += row_share * column_share * pixel
+    return result
+
+
+def test_rotate_is_what_is_done_pixel_by_pixel():
+    source = torch.Generator().manual_seed(0)
+    for shape, degrees in [((3, 20, 20), 10.0), ((3, 12, 17), 10.0), ((1, 9, 8), 45.0), ((3, 7, 7), 180.0)]:
+        image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=source)
+        fill = [120.5, 10.0, 250.0][: shape[0]]
+        for index in range(3):
+            angle = stream("image", index=index).uniform(-degrees, degrees)
+            result = rotate(image, stream("image", index=index), degrees=degrees, fill=fill)
+            assert result.dtype == torch.uint8
+            # Half a step is the rounding to whole pixels, the rest float32.
+            assert (result - naive_rotate(image, angle, fill)).abs().max() < 0.51
+
+
+def test_angles_are_uniform_both_ways():
+    """The column that a point at the right end moves up or down by says the angle."""
+    image = torch.zeros(1, 201, 201, dtype=torch.uint8)
+    image[0, 100, 196:] = 255
+    rows = torch.arange(201.0)
+    angles = []
+    for index in range(400):
+        turned = rotate(image, stream("image", index=index), degrees=10.0, fill=[0.0])[0].double()
+        across = torch.arange(201.0)
+        row = float((turned.sum(1) * rows).sum() / turned.sum())
+        column = float((turned.sum(0) * across).sum() / turned.sum())
+        angles.append(math.degrees(math.atan2(100 - row, column - 100)))
+    found = np.sort(np.array(angles))
+    assert -10.1 < found[0] < -9.8
+    assert 9.8 < found[-1] < 10.1
+    uniform = np.linspace(-10, 10, len(found))
+    assert np.abs(found - uniform).max() < 1.36 / len(found) ** 0.5 * 20  # Kolmogorov and Smirnov, 5 %
+
+
+def test_no_angle_leaves_the_image():
+    image = torch.randint(0, 256, (3, 11, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(rotate(image, stream("image"), degrees=0.0, fill=[0.0, 0.0, 0.0]), image)
+
+
+def test_jitter_is_what_is_done_pixel_by_pixel():
+    image = torch.randint(0, 256, (3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    given = image.clone()
+    noise = stream("image", index=1).integers(-20, 21, (3, 9, 7), np.int16)
+    wanted = [min(max(pixel + int(by), 0), 255) for pixel, by in zip(image.flatten().tolist(), noise.flat, strict=True)]
+    result = jitter(image, stream("image", index=1), most=20)
+    assert result.dtype == torch.uint8
+    assert result.flatten().tolist() == wanted
+    assert torch.equal(image, given)
+
+
+def test_jitter_is_uniform_and_of_each_pixel_and_channel_by_itself():
+    grey = torch.full((3, 128, 128), 100, dtype=torch.uint8)
+    change = jitter(grey, stream("image"), most=20).double() - 100
+    counts = (change + 20).long().flatten().bincount()
+    expected = change.numel() / 41
+    assert len(counts) == 41
+    assert (counts - expected).abs().max() < 4 * expected**0.5
+    others = [change[[1, 2, 0]], change.roll(1, 1), change.roll(1, 2)]  # of other channels, of neighbours
+    assert all(abs((change * other).mean() / change.var()) < 4 / change.numel() ** 0.5 for other in others)
+
+
+def test_jittered_pixels_stay_pixels():
+    image = torch.tensor([0, 255], dtype=torch.uint8).repeat(500).view(1, 20, 50)
+    result = jitter(image, stream("image"), most=255)
+    dark, bright = result[image == 0], result[image == 255]
+    assert 0.4 < (dark == 0).float().mean() < 0.6  # half of the changes would go below
+    assert 0.4 < (bright == 255).float().mean() < 0.6

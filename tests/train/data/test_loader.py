@@ -9,7 +9,7 @@ import torch
 
 from senet.errors import InputError
 from senet.train.data import ImageSet, MemoryLoader, StreamLoader, load_data, make_loader, to_input
-from senet.train.data.augment import crop_flip, cut_out, resized_crop
+from senet.train.data.augment import crop_flip, cut_out, jitter, resized_crop, rotate
 from senet.train.data.randomness import stream
 from senet.train.recipe import Data
 
@@ -120,6 +120,41 @@ def test_resized_crop_in_memory():
             assert torch.equal(image, to_input(crop, spec).flip(2) if chance[number, 2] < 0.5 else to_input(crop, spec))
 
 
+def test_parts_of_images_are_turned_and_then_jittered_by_the_same_chance():
+    image_set = numbered(size=16)
+    changes = {"augment": "resized-crop", "interpolation": "bicubic", "rotation": 30.0, "jitter": 9}
+    spec = dataclasses.replace(SPEC, mean=(0.1, 0.2, 0.3), **changes)
+    flips = torch.from_numpy(stream("batch", seed=3, epoch=2).random((COUNT, 3), "float32"))[:, 2] < 0.5
+    for images, numbers in loader(image_set, spec).batches(2):
+        for image, number in zip(images, numbers.tolist(), strict=True):
+            chance = stream("image", seed=3, epoch=2, index=number)
+            part = image_set.images[number]
+            part = resized_crop(part, chance, size=8, min_area=spec.min_area, interpolation="bicubic")
+            part = rotate(part, chance, degrees=30.0, fill=[25.5, 51.0, 76.5])
+            wanted = to_input(jitter(part, chance, most=9), spec)
+            assert torch.equal(image, wanted.flip(2) if flips[number] else wanted)
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+@pytest.mark.parametrize("change", [{"rotation": 30.0}, {"jitter": 9}])
+def test_whole_images_are_turned_and_jittered_before_crop_and_flip(augment, change):
+    image_set, spec = numbered(), dataclasses.replace(SPEC, augment=augment)
+    changed = []
+    for number, image in enumerate(image_set.images):
+        chance = stream("image", seed=3, epoch=1, index=number)
+        if "rotation" in change:
+            changed.append(rotate(image, chance, degrees=30.0, fill=[255 * mean for mean in spec.mean]))
+        else:
+            changed.append(jitter(image, chance, most=9))
+    wanted = loader(dataclasses.replace(image_set, images=torch.stack(changed)), spec).batches(1)
+    assert_same(loader(image_set, dataclasses.replace(spec, **change)).batches(1), wanted)
+
+
+def test_turning_and_jittering_are_for_training_alone():
+    spec = dataclasses.replace(SPEC, rotation=30.0, jitter=9)
+    assert_same(loader(spec=spec, train=False).batches(0), loader(train=False).batches(0))
+
+
 def test_images_of_another_size_are_fitted_unless_they_are_already():
     spec = dataclasses.replace(SPEC, resize=10)
     image_set = numbered(size=16)
@@ -135,7 +170,8 @@ def test_images_of_another_size_are_fitted_unless_they_are_already():
 @pytest.mark.parametrize("cutout", [0, 3])
 @pytest.mark.parametrize("augment", ["none", "crop-flip", "resized-crop"])
 def test_skipping_is_as_not_skipping(train, augment, cutout):
-    batches = loader(spec=dataclasses.replace(SPEC, augment=augment, cutout=cutout), train=train)
+    spec = dataclasses.replace(SPEC, augment=augment, cutout=cutout, rotation=float(cutout), jitter=cutout)
+    batches = loader(spec=spec, train=train)
     whole = list(batches.batches(1))
     for start in range(len(batches) + 1):
         assert_same(batches.batches(1, start), whole[start:])
@@ -164,7 +200,7 @@ def test_processes_evaluate_every_image_once(count, world):
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 2), (1, 4), (8, 1)])
 def test_processes_and_micro_batches_share_the_batch(world, accumulate):
     """All shares of a step together are the batch of one process: the same images, changed in the same way."""
-    spec = dataclasses.replace(SPEC, cutout=3)
+    spec = dataclasses.replace(SPEC, cutout=3, rotation=20.0, jitter=5)
     whole = list(loader(spec=spec).batches(4))
     layouts = [{"rank": rank, "world": world, "accumulate": accumulate} for rank in range(world)]
     parts = [list(loader(spec=spec, **layout).batches(4)) for layout in layouts]
@@ -199,7 +235,7 @@ def global_states() -> list[object]:
 
 
 def test_global_generators_are_neither_used_nor_disturbed(on_disk):
-    spec = dataclasses.replace(SPEC, augment="resized-crop", workers=0)
+    spec = dataclasses.replace(SPEC, augment="resized-crop", rotation=20.0, jitter=5, workers=0)
     for image_set in (numbered(), on_disk):
         torch.manual_seed(1)
         before = global_states()
@@ -212,7 +248,8 @@ def test_global_generators_are_neither_used_nor_disturbed(on_disk):
 @pytest.mark.parametrize("train", [True, False])
 def test_where_the_images_lie_changes_nothing(make_folder, train):
     root = str(make_folder({"a": 9, "b": 8}, size=(14, 11)))
-    spec = Data("folder", root=root, size=8, resize=9, batch_size=4, pad=1, cutout=3, workers=0)
+    changes = {"cutout": 3, "rotation": 20.0, "jitter": 5}
+    spec = Data("folder", root=root, size=8, resize=9, batch_size=4, pad=1, workers=0, **changes)
     kinds = []
     batches = []
     for cache in ("memory", "disk"):
@@ -232,10 +269,10 @@ def test_streamed_resized_crop_is_of_the_whole_image(on_disk):
     assert not torch.equal(images, again)
 
 
-@pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
-def test_workers_change_nothing(on_disk, augment):
+@pytest.mark.parametrize("change", [{}, {"augment": "resized-crop"}, {"rotation": 20.0, "jitter": 5}])
+def test_workers_change_nothing(on_disk, change):
     """An epoch left early, then others handed out by the same workers: as by none."""
-    spec = dataclasses.replace(SPEC, augment=augment, workers=0, batch_size=4)
+    spec = dataclasses.replace(SPEC, **change, workers=0, batch_size=4)
     alone, helped = loader(on_disk, spec), loader(on_disk, dataclasses.replace(spec, workers=2))
     before = global_states()
     next(helped.batches(0))

@@ -1,0 +1,141 @@
+"""A file of weights into a network, whoever wrote the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from senet.errors import InputError
+from senet.models.config import NetConfig
+from senet.models.layouts import detect, to_ours, training_only
+from senet.models.layouts.reading import Weights, read_weights
+from senet.models.layouts.translate import classifier_keys, first_convolution
+from senet.models.net import Net
+from senet.models.registry import model_config
+from senet.models.weights import load_into
+
+__all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of"]
+
+# What may differ between the network that a file of ours is of and the one it is for; the rest decides what its
+# tensors mean. Their shapes show sizes and stages.
+_FREE = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "stages", "output_stride"}
+_FREE |= {"zero_init_residual", "norm_momentum"}
+_SIZES = {"reduction", "hidden_channels", "rounding", "bias"}  # of attn_options
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What :func:`load_weights` did.
+
+    Attributes:
+        layout: whose names the file has.
+        missing: tensors of the network, its classifier's, that the file has none for; they keep their fresh values.
+        dropped: tensors of the file that have no place: another classifier's, those of modules for training only.
+        adapted: the first convolution, where its channels were made the network's.
+        taken: what was unwrapped to get at the tensors.
+    """
+
+    layout: str
+    missing: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+
+
+def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str | None = None) -> Loaded:
+    """Loads a file of weights, whoever wrote it, into a network of ours.
+
+    Strict, but for two things, as in timm: a first convolution for three channels is summed over them for a network
+    that takes one, and repeated and scaled by 3 / n for one that takes n; a classifier of other classes is dropped.
+    The result says so.
+
+    Args:
+        net: changed in place; unchanged if an error is raised.
+        path: safetensors, or what ``torch.save`` wrote; see :func:`senet.models.layouts.reading.read_weights`.
+        layout: whose names the file has, one of ``senet.models.layouts.LAYOUTS``; None: told by the names themselves.
+        entry: of a checkpoint that holds several things.
+
+    Raises:
+        InputError: the file cannot be read or is of another network: says what is missing, unknown, of another shape.
+    """
+    weights = read_weights(path, entry=entry)
+    with about(path):
+        layout = layout or layout_of(weights, net)
+        dropped = training_only(weights.tensors, layout, net)
+        state, own = to_ours(weights.tensors, layout, net, strict=False), net.state_dict()
+        head, first = classifier_keys(net), first_convolution(net)
+        if any(key in state and (key not in own or state[key].shape != own[key].shape) for key in head):
+            dropped += tuple(key for key in head if state.pop(key, None) is not None)
+        adapted = state[first].shape[1] != own[first].shape[1]
+        if adapted:
+            state[first] = _for_channels(state[first], own[first].shape[1])
+    missing = tuple(key for key in own if key not in state)
+    load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
+    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken)
+
+
+def layout_of(weights: Weights, net: Net) -> str:
+    """Whose names tensors have; ours, if the file is ours and of this network.
+
+    Raises:
+        InputError: the file says that it is of another network, even if its tensors would fit; or no names are known.
+    """
+    origin = origin_of(weights.info)
+    if origin is None:
+        return detect(weights.tensors, net)
+    name, options = origin
+    theirs, ours = model_config(name, options), net.config
+    if type(theirs) is not type(ours):
+        raise InputError(f"the weights are of {name!r}, a {type(theirs).__name__.removesuffix('Config')}")
+    before, now = _meaning(theirs), _meaning(ours)
+    if other := [f"{key}={before[key]} instead of {now[key]}" for key in now if before[key] != now[key]]:
+        raise InputError(f"the weights are of {name!r}, another network: {', '.join(other)}")
+    return "senet"
+
+
+def origin_of(info: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The network that a file of ours says it is of, by name and options: of a conversion or of a run.
+
+    Raises:
+        InputError: it says so in no readable way.
+    """
+    recipe = info.get("recipe")
+    model = recipe.get("model") if isinstance(recipe, Mapping) else None
+    said = model if isinstance(model, Mapping) else {"name": info.get("model"), "options": info.get("options", {})}
+    name, options = said.get("name"), said.get("options", {})
+    if name is None:
+        return None
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise InputError(f"the file says in no readable way which network it belongs to: {name!r}, {options!r}")
+    return name, options
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Has errors begin with the file that they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _meaning(config: NetConfig) -> dict[str, Any]:
+    """The options that decide what tensors mean."""
+    meaning = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _FREE}
+    return {**meaning, "attn_options": {k: v for k, v in config.attn_options.items() if k not in _SIZES}}
+
+
+def _for_channels(weight: Tensor, channels: int) -> Tensor:
+    """The first convolution for other images, by timm's rule: (O, 3, k, l) -> (O, channels, k, l)."""
+    if weight.shape[1] != 3:
+        raise InputError(f"the first convolution takes {weight.shape[1]} channels; only 3 can be made {channels}")
+    if channels == 1:
+        return weight.float().sum(1, keepdim=True).to(weight.dtype)
+    repeated = weight.float().repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]
+    return (repeated * (3 / channels)).to(weight.dtype)
