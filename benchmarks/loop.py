@@ -32,7 +32,8 @@ from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Data, Model, Optim, Recipe, Schedule
-from senet.train.rundir import build_model, read_run
+from senet.train.rundir import build_model
+from senet.train.trained import read_trained
 
 BOUND = 0.03  # what the loop may cost
 RESULTS = Path(__file__).parent / "results" / "loop.jsonl"
@@ -106,7 +107,7 @@ def main() -> None:
     watch = InTurn([BareLoop(recipe, batches, len(train_set.classes)) for _ in range(2)])
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, Path(folder), watchers=[watch])
-        ours = read_run(Path(folder)).model.state_dict()
+        ours = read_trained(Path(folder)).model.state_dict()
     theirs = watch.bare[0].model.state_dict()
     different = [name for name in theirs if not torch.equal(ours[name].cpu(), theirs[name].cpu())]
     if different and device.type == "cpu":

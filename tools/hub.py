@@ -1,4 +1,4 @@
-"""Writes senet/models/hub.toml: the pretrained weights on the Hugging Face hub that fit our networks.
+"""Writes senet/models/weights/hub.toml: the pretrained weights on the Hugging Face hub that fit our networks.
 
 What they are and how images are brought to them is what timm's own table says. How good they are is what timm measured:
 results/results-imagenet.csv of huggingface/pytorch-image-models, downloaded by hand at one commit.
@@ -20,7 +20,7 @@ from typing import Any
 import timm
 from timm.models import PretrainedCfg, get_arch_pretrained_cfgs
 
-TABLE = Path(__file__).parents[1] / "senet/models/hub.toml"
+TABLE = Path(__file__).parents[1] / "senet/models/weights/hub.toml"
 
 # The networks that we have under timm's name, with timm's keys.
 NAMES = re.compile(
@@ -122,7 +122,7 @@ def _sizes(full_name: str, cfg: PretrainedCfg, scores: Scores) -> Iterator[dict[
 def render(table: dict[str, dict[str, dict[str, Any]]], *, version: str, commit: str) -> str:
     """The table as TOML."""
     lines = [
-        "# Pretrained weights on the hub; senet/models/pretrained.py reads it. Written by tools/hub.py: do not edit.",
+        "# Pretrained weights on the hub; for senet/models/weights/pretrained.py. Written by tools/hub.py, not by hand.",
         f"timm = {json.dumps(version)}",
         f"scores = {json.dumps('huggingface/pytorch-image-models, results/results-imagenet.csv at ' + commit)}",
     ]

@@ -10,7 +10,7 @@ import torch
 
 from senet.analysis.complexity import count
 from senet.models import create_model, model_entry
-from senet.models.pretrained import weights_of
+from senet.models.weights.pretrained import weights_of
 from senet.published import RULES, Figure, explain, figures
 
 __all__ = ["Published", "Row", "catalogue", "published"]

@@ -14,18 +14,30 @@ from senet.cli.options import AsJson, DataDir, Weights
 from senet.cli.progress import ConsoleWatch
 from senet.cli.show import print_evaluation, print_predictions
 from senet.errors import InputError
+from senet.options import parse_assignments
 
 __all__ = ["COMMANDS"]
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a weights file of one.")]
+RunPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's folder, a weights file, or a network with weights: seresnet50.a1_in1k."
+    ),
+]
+How = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="How images reach the network, for example size=320; repeatable."),
+]
 
 
-def eval_(run: RunPath, data: DataDir = None, weights: Weights = "model", as_json: AsJson = False) -> None:
+def eval_(
+    run: RunPath, data: DataDir = None, weights: Weights = "model", change: How = None, as_json: AsJson = False
+) -> None:
     """Evaluate a trained network on images in class folders, or on its own validation images."""
     from senet.train.apply import evaluate_run
-    from senet.train.rundir import read_run
+    from senet.train.trained import read_trained
 
-    trained = read_run(run, weights=weights)
+    trained = read_trained(run, weights=weights, changes=parse_assignments(change or []))
     watch = ConsoleWatch()
     try:
         result = evaluate_run(trained, data, progress=watch.loading)
@@ -42,13 +54,14 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
     weights: Weights = "model",
+    change: How = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is in images: class names and probabilities."""
     from senet.train.apply import predict_image
-    from senet.train.rundir import read_run
+    from senet.train.trained import read_trained
 
-    trained = read_run(run, weights=weights)
+    trained = read_trained(run, weights=weights, changes=parse_assignments(change or []))
     found, errors = {}, []
     for image in images:
         try:
@@ -66,5 +79,5 @@ def predict(
 
 COMMANDS: dict[Callable[..., None], str] = {
     eval_: "senet eval runs/seresnet20 --data DIR",
-    predict: "senet predict runs/seresnet20 photo.jpg --json",
+    predict: "senet predict seresnet50.a1_in1k photo.jpg",
 }

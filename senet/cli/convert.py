@@ -40,7 +40,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Rename the weights in a file: from timm, torchvision, pytorchcv ... to this package's names, or back."""
-    from senet.models.convert import convert as convert_file
+    from senet.models.weights.convert import convert as convert_file
 
     options = parse_assignments(change or [])
     done = convert_file(source, target, model, options=options, to=to, layout=layout, entry=entry)

@@ -38,7 +38,7 @@ def models(
     """List the networks that can be built: what they cost, their published error, weights there are, their source."""
     from senet.analysis.catalogue import catalogue
     from senet.models import list_models, model_entry
-    from senet.models.pretrained import weights_of
+    from senet.models.weights.pretrained import weights_of
 
     names = list_models(pattern)
     if not names:
@@ -72,7 +72,7 @@ def info(
     from senet.analysis.catalogue import published
     from senet.analysis.complexity import count
     from senet.models import create_model, model_config, model_entry
-    from senet.models.pretrained import weights_of
+    from senet.models.weights.pretrained import weights_of
 
     options = parse_assignments(change or [])
     config = model_config(model, options)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
     from senet.analysis.complexity import Complexity
-    from senet.models.pretrained import Weight
+    from senet.models.weights.pretrained import Weight
     from senet.published import Figure
     from senet.train.evaluate import Evaluation
 

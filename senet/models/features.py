@@ -36,7 +36,7 @@ class Features(nn.Module):
             raise InputError(
                 f"out_indices is {list(wanted)}; accepted: one or more of {list(range(levels))}, each once, ascending"
             )
-        self.config = net.config
+        self.config, self.loaded = net.config, net.loaded
         self.feature_info = [net.feature_info[i] for i in wanted]
         self._ends = frozenset(info["module"] for info in self.feature_info)
         _cut_after(net, self.feature_info[-1]["module"])

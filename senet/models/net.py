@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class Net(nn.Module):
         num_features: channels of the last map.
         head_hidden_size: what the classifier takes.
         grad_checkpointing: see :meth:`set_grad_checkpointing`.
+        loaded: what was done to the weights that :func:`senet.create_model` loaded; None for fresh ones.
 
     Shapes: (N, in_chans, H, W) -> (N, num_classes), or (N, head_hidden_size) where num_classes is 0.
     """
@@ -51,6 +52,7 @@ class Net(nn.Module):
     feature_info: list[FeatureInfo]
     num_features: int
     grad_checkpointing: bool = False
+    loaded: Any = None
 
     @property
     def head_hidden_size(self) -> int:

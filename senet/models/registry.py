@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-
 from senet.errors import InputError, did_you_mean
 from senet.models import (
     bn_inception,
@@ -23,11 +21,10 @@ from senet.models import (
     vgg,
 )
 from senet.models.config import NetConfig
-from senet.models.features import Features
-from senet.models.net import Entry
+from senet.models.net import Entry, Net
 from senet.options import checked
 
-__all__ = ["MODELS", "create_model", "list_models", "model_config", "model_entry"]
+__all__ = ["MODELS", "build", "list_models", "model_config", "model_entry"]
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
@@ -77,41 +74,14 @@ def model_config(name: str, options: Mapping[str, Any] | None = None) -> NetConf
     return dataclasses.replace(config, **changes)
 
 
-def create_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    in_chans: int = 3,
-    features_only: bool = False,
-    out_indices: tuple[int, ...] | None = None,
-    **options: Any,
-) -> nn.Module:
-    """A network by its name, with fresh weights.
+def build(name: str, options: Mapping[str, Any] | None = None) -> Net:
+    """A network with fresh weights.
 
     Args:
-        name: a name from :func:`list_models`, for example ``"seresnet50"``.
-        num_classes: outputs of the classifier; None: as in the paper (1000, or 10 for CIFAR networks); 0: pooled
-            features.
-        in_chans: channels of the input image.
-        features_only: return the maps of the stages instead of class scores, see :class:`Features`.
-        out_indices: which maps, with ``features_only``.
-        **options: any other field of the network's options, checked by name and type: ``attn="eca"``,
-            ``attn_options={"reduction": 4}``, ``placement="pre"``, ``stages=(2, 3)``; see :class:`NetConfig` and the
-            options of the network's family, for example :class:`ResNetConfig`.
-
-    Returns:
-        A module (N, in_chans, H, W) -> (N, num_classes). Its ``config`` holds all options.
+        name: a name from :func:`list_models`.
+        options: fields to change.
 
     Raises:
-        InputError: an unknown name or option (the nearest are named), or a value that is not accepted.
-
-    Example:
-        >>> model = create_model("seresnet50", num_classes=10, placement="pre")
+        InputError: as :func:`model_config`.
     """
-    if out_indices is not None and not features_only:
-        raise InputError("out_indices chooses the maps of a backbone; give features_only=True with it")
-    shared: dict[str, Any] = {"in_chans": in_chans}
-    if num_classes is not None:
-        shared["num_classes"] = num_classes
-    net = model_entry(name).net(model_config(name, {**shared, **options}))
-    return Features(net, out_indices) if features_only else net
+    return model_entry(name).net(model_config(name, options))

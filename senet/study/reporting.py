@@ -20,7 +20,8 @@ from senet.options import to_plain
 from senet.train.apply import held_out
 from senet.train.data import ImageSet, make_loader, read_image
 from senet.train.data.preprocess import fit
-from senet.train.rundir import Trained, read_metrics, read_run, read_summary
+from senet.train.rundir import read_metrics, read_summary
+from senet.train.trained import Trained, read_trained
 
 __all__ = ["write_report"]
 
@@ -38,7 +39,7 @@ class Shown:
     def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Some of the images, as the network takes them."""
         chosen = self.images.take(indices)
-        loader = make_loader(chosen, self.trained.recipe.data, train=False, seed=0, device=torch.device("cpu"))
+        loader = make_loader(chosen, self.trained.data, train=False, seed=0, device=torch.device("cpu"))
         return loader.batches(0)
 
 
@@ -53,7 +54,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     comparison = compare(summaries)
     shown = {}
     for arm in comparison.arms:
-        trained = read_run(Path(arm.runs[0]))
+        trained = read_trained(Path(arm.runs[0]))
         shown[arm.runs[0]] = Shown(trained, held_out(trained))
     report = Report(
         title=" and ".join(arm.name for arm in comparison.arms[:3]),
@@ -124,7 +125,7 @@ def _probabilities(one: Shown, indices: Tensor) -> Tensor:
 
 def _picture(one: Shown, index: int) -> Tensor:
     """An image as the network sees it, but for normalisation: (H, W) or (H, W, 3) uint8."""
-    spec = one.trained.recipe.data
+    spec = one.trained.data
     if one.images.images is not None:
         picture = fit(one.images.images[index], spec)
     else:
@@ -140,8 +141,9 @@ def _best(probabilities: Tensor, classes: Sequence[str]) -> list[tuple[str, floa
 
 def _difference(arms: Sequence[Trained]) -> str:
     """How the second arm's recipe differs from the first's, as a unified diff."""
-    if len(arms) < 2:
+    recipes = [trained.recipe for trained in arms[:2] if trained.recipe is not None]
+    if len(recipes) < 2:
         return ""
-    first, second = (json.dumps(to_plain(trained.recipe), indent=2).splitlines() for trained in arms[:2])
-    before, after = (trained.recipe.name for trained in arms[:2])
+    first, second = (json.dumps(to_plain(recipe), indent=2).splitlines() for recipe in recipes)
+    before, after = (recipe.name for recipe in recipes)
     return "\n".join(difflib.unified_diff(first, second, before, after, n=1, lineterm=""))

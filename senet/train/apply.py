@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torchvision.models import ResNet50_Weights
 
 from senet.errors import InputError
+from senet.models.weights.caffe import ilsvrc2012_synsets
 from senet.train.data import ImageSet, fingerprint_of, load_eval, load_split, make_loader, read_image, to_input
 from senet.train.evaluate import Evaluation, evaluate
 from senet.train.recipe import Data
-from senet.train.rundir import Trained
+from senet.train.trained import Trained
 
 __all__ = ["evaluate_run", "held_out", "predict_image"]
 
@@ -21,12 +23,14 @@ def held_out(trained: Trained, *, progress: Callable[[int, int], None] | None = 
     """The images that a network was judged by in its training.
 
     Raises:
-        InputError: they are gone, or are not the same any more.
+        InputError: they are gone, or are not the same any more; or nobody knows them, as of weights of others.
     """
-    images = load_split(trained.recipe.data, "val", progress=progress)
+    if trained.recipe is None:
+        raise InputError("these weights do not come from a run, so none held out are known; name images with --data")
+    images = load_split(trained.data, "val", progress=progress)
     if trained.info.get("images", {}).get("val") != images.fingerprint:
         raise InputError(
-            f"the held-out images of {trained.recipe.data.root or trained.recipe.data.source} are not those of the "
+            f"the held-out images of {trained.data.root or trained.data.source} are not those of the "
             "training any more; restore them, or name a folder with --data: theirs where they were moved, or others"
         )
     return images
@@ -46,7 +50,7 @@ def evaluate_run(
     Raises:
         InputError: there are no such images, or their classes are not the network's.
     """
-    spec = trained.recipe.data
+    spec = trained.data
     if data is None:
         images = held_out(trained, progress=progress)
     else:
@@ -77,8 +81,17 @@ def predict_image(trained: Trained, path: Path, *, top: int = 3) -> list[tuple[s
     Raises:
         InputError: the image cannot be read; says why.
     """
-    spec = trained.recipe.data
+    spec = trained.data
     image = to_input(read_image(path, spec.channels), spec)
     probabilities = trained.model(image.unsqueeze(0)).softmax(1)[0]
     best = probabilities.topk(min(top, len(trained.classes)))
-    return [(trained.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+    names = _readable(trained.classes)
+    return [(names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+def _readable(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes, ImageNet's WordNet ids with their words."""
+    if classes != tuple(sorted(ilsvrc2012_synsets())):
+        return classes
+    words = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]  # in the order of the sorted ids
+    return tuple(f"{wordnet} {word}" for wordnet, word in zip(classes, words, strict=True))

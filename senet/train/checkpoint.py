@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from senet.errors import InputError
-from senet.models.weights import load_into, read_tensors, write_tensors
+from senet.models.weights.files import load_into, read_tensors, write_tensors
 from senet.options import build
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from senet.errors import InputError
-from senet.models.preprocessing import Preprocessing
+from senet.models.weights.preprocessing import Preprocessing
 from senet.options import build, override
 
 __all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]

@@ -16,7 +16,7 @@ import senet
 from senet.errors import InputError
 from senet.files import write_whole
 from senet.measure import device_name
-from senet.models.weights import write_tensors
+from senet.models.weights.files import write_tensors
 from senet.options import flatten, to_plain
 from senet.train.checkpoint import Progress
 from senet.train.data import ImageSet

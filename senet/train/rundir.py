@@ -8,27 +8,23 @@ epoch, with their recipe and classes) and, once the run is complete, ``summary.j
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from senet.errors import InputError
 from senet.files import draft_of, write_whole
 from senet.models import create_model
-from senet.models.weights import load_into, read_tensors
 from senet.options import flatten, to_plain
 from senet.train.recipe import Model, Recipe
 
 __all__ = [
     "RESUMABLE",
-    "Trained",
     "build_model",
     "check_folder",
     "open_folder",
     "read_metrics",
-    "read_run",
     "read_summary",
     "write_json",
 ]
@@ -44,16 +40,6 @@ FILES = (
     "model.safetensors",
     "summary.json",
 )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained network and what is needed to use it."""
-
-    model: nn.Module  # in evaluation mode
-    recipe: Recipe
-    classes: tuple[str, ...]
-    info: dict[str, Any]
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -132,44 +118,6 @@ def read_summary(out: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         raise InputError(f"{out / 'summary.json'} is no summary: {summary!r}")
     return {**summary, "run": str(out)}
-
-
-def read_run(path: Path, *, weights: str = "model") -> Trained:
-    """The network of a run.
-
-    Args:
-        path: the run's folder, or a weights file of one.
-        weights: in a folder, ``"model"`` for the last epoch's weights or ``"best"``.
-
-    Raises:
-        InputError: there is no run, or its weights are no weights, are cut off, or belong to another network.
-    """
-    if weights not in ("model", "best"):
-        raise InputError(f"weights is {weights!r}; accepted: 'model' (of the last epoch), 'best'")
-    folder = path if path.is_dir() else None
-    if folder is not None:
-        if not (folder / "recipe.json").is_file():
-            raise InputError(f"{folder} holds no run; name a folder that `senet train --out` wrote")
-        path = folder / f"{weights}.safetensors"
-        if not path.is_file():
-            raise InputError(f"{folder} holds no {path.name}: its run has not finished an epoch")
-    tensors, info = read_tensors(path)
-    if not {"recipe", "classes"} <= info.keys():
-        raise InputError(f"{path} holds no weights of a trained network; name model.safetensors or best.safetensors")
-    trained = _build(tensors, info, what=str(path))
-    if folder is None:
-        return trained
-    where = Recipe.load(folder / "recipe.json").data.root  # a run resumed with moved images knows where they are now
-    return replace(trained, recipe=trained.recipe.override({"data.root": where}))
-
-
-def _build(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
-    if not isinstance(info["classes"], list) or not all(isinstance(name, str) for name in info["classes"]):
-        raise InputError(f"{what}: classes is {info['classes']!r}; accepted: a list of names")
-    recipe = Recipe.from_plain(info["recipe"], what=f"the recipe in {what}")
-    model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
-    load_into(model, tensors, what=what)
-    return Trained(model.eval(), recipe, tuple(info["classes"]), info)
 
 
 def build_model(spec: Model, channels: int, num_classes: int) -> nn.Module:

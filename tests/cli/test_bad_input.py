@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from senet.models.weights import read_tensors, write_tensors
+from senet.models.weights.files import read_tensors, write_tensors
 from senet.options import to_plain
 from senet.recipes import get_recipe
 

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from senet.models.weights import read_tensors
+from senet.models.weights.files import read_tensors
 
 
 @pytest.fixture

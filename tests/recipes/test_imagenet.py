@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from senet import create_model, published
-from senet.models.caffe import PREPROCESSING
+from senet.models.weights.caffe import PREPROCESSING
 from senet.options import parse_assignments
 from senet.recipes import RECIPES, get_recipe
 from senet.train.schedule import lr_factor

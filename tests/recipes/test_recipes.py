@@ -15,8 +15,9 @@ from senet import InputError, create_model, published
 from senet.models import inception_resnet_v2, model_config, vgg
 from senet.recipes import RECIPES, get_recipe
 from senet.train.loop import train
-from senet.train.rundir import build_model, read_metrics, read_run
+from senet.train.rundir import build_model, read_metrics
 from senet.train.schedule import lr_factor
+from senet.train.trained import read_trained
 from senet.train.watch import Watch
 
 # Of these nothing without SE was published.
@@ -94,7 +95,7 @@ def test_each_trains_two_steps_on_image_files(name, photos, tmp_path, small_part
     assert math.isfinite(metrics["val_loss"])
     torch.manual_seed(recipe.run.seed)
     before = build_model(recipe.model, recipe.data.channels, 2).state_dict()
-    after = read_run(tmp_path).model.state_dict()
+    after = read_trained(tmp_path).model.state_dict()
     assert before.keys() == after.keys()
     assert all(value.isfinite().all() for value in after.values())
     assert not any(torch.equal(before[key], after[key]) for key in before if before[key].ndim > 1)
@@ -127,7 +128,7 @@ def test_shake_and_cutout_resume_bit_for_bit(photos, tmp_path):
         train(recipe, tmp_path / "resumed", watchers=[Stop()])
     assert (tmp_path / "resumed" / "checkpoint.safetensors").exists()
     train(recipe, tmp_path / "resumed", resume=True)
-    one, other = (read_run(tmp_path / run).model.state_dict() for run in ("whole", "resumed"))
+    one, other = (read_trained(tmp_path / run).model.state_dict() for run in ("whole", "resumed"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 

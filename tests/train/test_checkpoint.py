@@ -6,7 +6,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from senet import create_model
 from senet.errors import InputError
-from senet.models.weights import write_tensors
+from senet.models.weights.files import write_tensors
 from senet.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Optim

@@ -11,7 +11,8 @@ import torch
 from senet.options import to_plain
 from senet.train.loop import train
 from senet.train.recipe import Recipe
-from senet.train.rundir import read_metrics, read_run, write_json
+from senet.train.rundir import read_metrics, write_json
+from senet.train.trained import read_trained
 
 # Trains as the command line does, and kills its own process at the n-th event of a kind: no moment is too short to hit.
 VICTIM = """
@@ -95,7 +96,7 @@ def test_killed_and_resumed(whole, tmp_path, event, n):
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     train(Recipe.load(recipe), out, resume=True)
     for name in ("model", "best"):
-        a, b = (read_run(run, weights=name).model.state_dict() for run in (whole / "run", out))
+        a, b = (read_trained(run, weights=name).model.state_dict() for run in (whole / "run", out))
         assert all(torch.equal(a[key], b[key]) for key in a)
     losses = [[m["train_loss"] for m in read_metrics(run)] for run in (whole / "run", out)]
     assert losses[0] == losses[1]

@@ -15,12 +15,13 @@ from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Recipe
-from senet.train.rundir import build_model, read_metrics, read_run, read_summary
+from senet.train.rundir import build_model, read_metrics, read_summary
+from senet.train.trained import read_trained
 from senet.train.watch import Watch
 
 
 def weights(folder, name="model"):
-    return read_run(folder, weights=name).model.state_dict()
+    return read_trained(folder, weights=name).model.state_dict()
 
 
 def same(a, b):
@@ -69,7 +70,7 @@ def test_leaves_a_complete_folder(tiny, tmp_path):
     assert history[-1]["val_top1"] == summary["top1"]
     assert summary["best_top1"] == max(m["val_top1"] for m in history) == history[summary["best_epoch"] - 1]["val_top1"]
     assert sum(map(sum, summary["confusion"])) == summary["val_images"]
-    trained = read_run(run, weights="best")
+    trained = read_trained(run, weights="best")
     assert trained.recipe == tiny
     assert trained.info["metrics"]["epoch"] == summary["best_epoch"]
     assert not trained.model.training

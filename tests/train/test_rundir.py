@@ -1,15 +1,12 @@
 import json
 import os
-from dataclasses import replace
 
 import pytest
-import torch
 
 from senet.errors import InputError
-from senet.models.weights import write_tensors
 from senet.options import to_plain
 from senet.train.recipe import Model
-from senet.train.rundir import build_model, check_folder, open_folder, read_metrics, read_run, read_summary
+from senet.train.rundir import build_model, check_folder, open_folder, read_metrics, read_summary
 
 
 def test_a_new_folder_gets_its_recipe(tiny, tmp_path):
@@ -70,11 +67,6 @@ def test_a_summary_that_is_none(tiny, tmp_path):
         read_summary(tmp_path)
 
 
-def test_only_two_weights_have_names(tiny, tmp_path):
-    with pytest.raises(InputError, match="weights is 'bset'; accepted: 'model'"):
-        read_run(tmp_path, weights="bset")
-
-
 def test_a_line_cut_off_is_no_metric(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
     assert read_metrics(tmp_path) == [{"epoch": 1}]
@@ -82,61 +74,13 @@ def test_a_line_cut_off_is_no_metric(tmp_path):
 
 
 def test_reading_what_is_no_run(tiny, tmp_path):
-    for read in (read_summary, read_run):
-        with pytest.raises(InputError, match="holds no run"):
-            read(tmp_path)
+    with pytest.raises(InputError, match="holds no run"):
+        read_summary(tmp_path)
     open_folder(tmp_path, tiny)
     with pytest.raises(InputError, match="is not complete"):
         read_summary(tmp_path)
-    with pytest.raises(InputError, match="has not finished an epoch"):
-        read_run(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        read_run(tmp_path / "nothing.safetensors")
-
-
-def test_weights_of_another_network_are_listed(tiny, tmp_path):
-    plain = build_model(Model("cifar_resnet8"), 3, 10)
-    info = {"recipe": to_plain(tiny), "classes": list("abcdefghij")}
-    write_tensors(tmp_path / "model.safetensors", plain.state_dict(), info)
-    with pytest.raises(InputError, match=r"12 missing \(layer1.0.se.fc1.bias"):
-        read_run(tmp_path / "model.safetensors")
-
-
-def test_a_run_comes_back_as_it_was(tiny, tmp_path):
-    recipe = replace(tiny, model=Model("cifar_seresnet8", {"attn_options": {"reduction": 4}}))
-    model = build_model(recipe.model, 3, 7)
-    info = {"recipe": to_plain(recipe), "classes": list("abcdefg")}
-    write_tensors(tmp_path / "model.safetensors", model.state_dict(), info)
-    trained = read_run(tmp_path / "model.safetensors")
-    assert (trained.recipe, trained.classes) == (recipe, tuple("abcdefg"))
-    x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(trained.model(x), model.eval()(x))
-
-
-def test_a_folder_knows_where_its_images_were_moved(tiny, tmp_path):
-    model = build_model(tiny.model, 3, 2)
-    info = {"recipe": to_plain(tiny), "classes": ["a", "b"]}
-    write_tensors(tmp_path / "model.safetensors", model.state_dict(), info)
-    open_folder(tmp_path, tiny.override({"data.root": "moved"}))
-    assert read_run(tmp_path).recipe.data.root == "moved"
-    assert read_run(tmp_path / "model.safetensors").recipe.data.root is None
 
 
 def test_what_follows_from_the_data_is_no_option():
     with pytest.raises(InputError, match="'num_classes' follows from the data"):
         build_model(Model("cifar_resnet8", {"num_classes": 3}), 3, 10)
-
-
-@pytest.mark.parametrize(
-    ("info", "said"),
-    [
-        ({"classes": ["a", "b"]}, "no weights of a trained network"),
-        ({"classes": ["a", "b"], "recipe": 3}, "accepted: names and values"),
-        ({"classes": ["a", "b"], "recipe": {"name": "x"}}, "lacks 'model', 'data'"),
-        ({"classes": "ab", "recipe": {}}, "classes"),
-    ],
-)
-def test_information_that_is_no_ones(tmp_path, info, said):
-    write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, info)
-    with pytest.raises(InputError, match=said):
-        read_run(tmp_path / "w.safetensors")

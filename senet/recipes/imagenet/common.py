@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from senet.models.caffe import PREPROCESSING
+from senet.models.weights.caffe import PREPROCESSING
 from senet.train.recipe import Data, Recipe, Run, Schedule
 
 __all__ = ["DATA", "EIGHT_GPUS", "PLATEAU", "gpus", "with_se"]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from senet.models.preprocessing import Preprocessing
+from senet.models.weights.preprocessing import Preprocessing
 
 __all__ = ["Normalise", "fit", "to_input"]
 

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from senet.models.preprocessing import Preprocessing
+from senet.models.weights.preprocessing import Preprocessing
 from senet.train.data import to_input
 from senet.train.data.preprocess import Normalise, fit
 from senet.train.recipe import Data

@@ -11,7 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from senet.errors import InputError
 from senet.models import create_model, list_models
-from senet.models.layouts import LAYOUTS, detect, from_ours, to_ours, training_only
+from senet.models.weights.layouts import LAYOUTS, detect, from_ours, to_ours, training_only
 
 
 def skeleton(name, **options):

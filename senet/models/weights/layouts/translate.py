@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from senet.errors import InputError, did_you_mean
-from senet.models.layouts.names import Place, Table
-from senet.models.layouts.tables import LAYOUTS
 from senet.models.net import Net
+from senet.models.weights.layouts.names import Place, Table
+from senet.models.weights.layouts.tables import LAYOUTS
 
 __all__ = ["classifier_keys", "detect", "first_convolution", "from_ours", "to_ours", "training_only"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from senet.errors import InputError, did_you_mean
-from senet.models.weights import read_tensors
+from senet.models.weights.files import read_tensors
 
 __all__ = ["SUFFIXES", "Weights", "read_weights"]
 

@@ -7,14 +7,14 @@ from types import MappingProxyType
 
 from senet.models.inception_resnet_v2 import InceptionResNetV2
 from senet.models.inception_v3 import InceptionV3
-from senet.models.layouts.names import PLAIN, REST, Layout, Options, Table, lines
-from senet.models.layouts.pytorchcv import PYTORCHCV
-from senet.models.layouts.torchvision import TORCHVISION
 from senet.models.mobile import MobileNet, MobileNetV3
 from senet.models.net import Net
 from senet.models.regnet import RegNet
 from senet.models.resnet import ResNet
 from senet.models.vgg import VGG
+from senet.models.weights.layouts.names import PLAIN, REST, Layout, Options, Table, lines
+from senet.models.weights.layouts.pytorchcv import PYTORCHCV
+from senet.models.weights.layouts.torchvision import TORCHVISION
 
 __all__ = ["LAYOUTS"]
 

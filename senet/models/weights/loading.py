@@ -13,12 +13,12 @@ from torch import Tensor
 
 from senet.errors import InputError
 from senet.models.config import NetConfig
-from senet.models.layouts import detect, to_ours, training_only
-from senet.models.layouts.reading import Weights, read_weights
-from senet.models.layouts.translate import classifier_keys, first_convolution
 from senet.models.net import Net
 from senet.models.registry import model_config
-from senet.models.weights import load_into
+from senet.models.weights.files import load_into
+from senet.models.weights.layouts import detect, to_ours, training_only
+from senet.models.weights.layouts.reading import Weights, read_weights
+from senet.models.weights.layouts.translate import classifier_keys, first_convolution
 
 __all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of"]
 
@@ -57,8 +57,8 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
 
     Args:
         net: changed in place; unchanged if an error is raised.
-        path: safetensors, or what ``torch.save`` wrote; see :func:`senet.models.layouts.reading.read_weights`.
-        layout: whose names the file has, one of ``senet.models.layouts.LAYOUTS``; None: told by the names themselves.
+        path: safetensors, or what ``torch.save`` wrote; see :func:`senet.models.weights.layouts.reading.read_weights`.
+        layout: whose names the file has, one of :data:`senet.models.weights.layouts.LAYOUTS`; None: the names tell.
         entry: of a checkpoint that holds several things.
 
     Raises:

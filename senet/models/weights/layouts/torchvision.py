@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from senet.models.inception_v3 import InceptionV3
-from senet.models.layouts.names import PLAIN, REST, Layout, Table, lines
 from senet.models.mobile import MobileNet, MobileNetV3
 from senet.models.regnet import RegNet
 from senet.models.resnet import ResNet
 from senet.models.vgg import VGG
+from senet.models.weights.layouts.names import PLAIN, REST, Layout, Table, lines
 
 __all__ = ["TORCHVISION"]
 

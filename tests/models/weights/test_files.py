@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from senet import create_model
 from senet.errors import InputError
-from senet.models.weights import load_into, read_tensors, write_tensors
+from senet.models.weights.files import load_into, read_tensors, write_tensors
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from senet.errors import InputError, did_you_mean
 from senet.files import write_whole
-from senet.models.caffe import PREPROCESSING, from_caffe, ilsvrc2012_synsets
-from senet.models.caffe_proto import read_caffe
-from senet.models.layouts import LAYOUTS, detect, from_ours, to_ours, training_only
-from senet.models.layouts.reading import Weights, read_weights
-from senet.models.layouts.translate import classifier_keys, first_convolution
-from senet.models.loading import about, layout_of, origin_of
 from senet.models.net import Net
-from senet.models.registry import list_models, model_config, model_entry
-from senet.models.weights import write_tensors
+from senet.models.registry import build, list_models
+from senet.models.weights.caffe import PREPROCESSING, from_caffe, ilsvrc2012_synsets
+from senet.models.weights.caffe_proto import read_caffe
+from senet.models.weights.files import write_tensors
+from senet.models.weights.layouts import LAYOUTS, detect, from_ours, to_ours, training_only
+from senet.models.weights.layouts.reading import Weights, read_weights
+from senet.models.weights.layouts.translate import classifier_keys, first_convolution
+from senet.models.weights.loading import about, layout_of, origin_of
 from senet.options import to_plain
 
 __all__ = ["Converted", "convert"]
@@ -70,7 +70,7 @@ def convert(
         target: ends in ``.safetensors``; written whole or not at all.
         name: the network; None: what the file says, or the only one that its tensors fit.
         options: of the network, where they are not its own. Classes and channels follow from the file.
-        to: the layout to write, a name from ``senet.models.layouts.LAYOUTS``.
+        to: the layout to write, a name from ``senet.models.weights.layouts.LAYOUTS``.
         layout: the layout of the source; None: told by the names themselves.
         entry: of a checkpoint that holds several things.
 
@@ -117,9 +117,8 @@ def _from_caffe(source: Path, name: str | None) -> Weights:
 
 def _skeleton(name: str, options: Mapping[str, Any]) -> Net:
     """The network without memory for its weights."""
-    config = model_config(name, options)
     with torch.device("meta"):
-        return model_entry(name).net(config)
+        return build(name, options)
 
 
 def _sizes(state: Mapping[str, Tensor], net: Net) -> dict[str, int]:

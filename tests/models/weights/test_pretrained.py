@@ -18,10 +18,10 @@ from timm.models import get_pretrained_cfg, list_pretrained
 
 import senet
 from senet.errors import InputError
-from senet.models import pretrained
-from senet.models.pretrained import Weight, fetch, find_weight, weights_of
+from senet.models.weights import pretrained
+from senet.models.weights.pretrained import Weight, fetch, find_weight, weights_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = sorted(pretrained._table())
 WEIGHTS = [weight for name in NAMES for weight in weights_of(name)]
 TENSORS = {"fc.bias": torch.arange(3.0)}

@@ -7,10 +7,10 @@ from timm.models._manipulate import adapt_input_conv
 
 from senet.errors import InputError
 from senet.models import create_model
-from senet.models.convert import convert
-from senet.models.layouts import from_ours
-from senet.models.loading import Loaded, load_weights
-from senet.models.weights import write_tensors
+from senet.models.weights.convert import convert
+from senet.models.weights.files import write_tensors
+from senet.models.weights.layouts import from_ours
+from senet.models.weights.loading import Loaded, load_weights
 from senet.options import to_plain
 from senet.recipes import get_recipe
 

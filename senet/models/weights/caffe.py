@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from senet.errors import InputError, did_you_mean
 from senet.models.bn_inception import BNInception
 from senet.models.inception import ConvNormAct, Mixed
-from senet.models.preprocessing import Preprocessing
-from senet.models.registry import create_model
+from senet.models.registry import build
 from senet.models.resnet import ResNetConfig
+from senet.models.weights.preprocessing import Preprocessing
 
 __all__ = ["PREPROCESSING", "RELEASED", "from_caffe", "ilsvrc2012_synsets"]
 
@@ -67,7 +67,7 @@ def from_caffe(layers: Mapping[str, list[Tensor]], name: str) -> dict[str, Tenso
     network then computes what Caffe does.
 
     Args:
-        layers: what :func:`senet.models.caffe_proto.read_caffe` read.
+        layers: what :func:`senet.models.weights.caffe_proto.read_caffe` read.
         name: one of :data:`RELEASED`.
 
     Raises:
@@ -76,7 +76,7 @@ def from_caffe(layers: Mapping[str, list[Tensor]], name: str) -> dict[str, Tenso
     if name not in RELEASED:
         raise InputError(f"the authors released no {name!r}{did_you_mean(name, RELEASED)}")
     with torch.device("meta"):
-        net = create_model(name)
+        net = build(name)
     shapes = {key: value.shape for key, value in net.state_dict().items()}
     names = _names(net)
     keys = _keys(names)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from senet.models.layouts.names import Layout, Table, lines
 from senet.models.regnet import RegNet
 from senet.models.resnet import ResNet
+from senet.models.weights.layouts.names import Layout, Table, lines
 
 __all__ = ["PYTORCHCV"]
 

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from senet.errors import InputError
 from senet.models import create_model
-from senet.models.caffe import PREPROCESSING, ilsvrc2012_synsets
-from senet.models.convert import Converted, convert
-from senet.models.layouts import from_ours
-from senet.models.loading import load_weights
-from senet.models.preprocessing import Preprocessing
-from senet.models.weights import read_tensors, write_tensors
+from senet.models.weights.caffe import PREPROCESSING, ilsvrc2012_synsets
+from senet.models.weights.convert import Converted, convert
+from senet.models.weights.files import read_tensors, write_tensors
+from senet.models.weights.layouts import from_ours
+from senet.models.weights.loading import load_weights
+from senet.models.weights.preprocessing import Preprocessing
 from senet.options import build, to_plain
 from senet.recipes import get_recipe
 
@@ -78,7 +78,7 @@ def few(monkeypatch):
         "seresnext50_32x4d_caffe",
         "vgg11_bn",
     ]
-    monkeypatch.setattr("senet.models.convert.list_models", lambda: names)
+    monkeypatch.setattr("senet.models.weights.convert.list_models", lambda: names)
 
 
 @pytest.mark.usefixtures("few")
@@ -145,8 +145,8 @@ def test_the_weights_of_a_run_keep_what_they_say(tmp_path):
 def test_the_authors_file(tmp_path, monkeypatch):
     """Reading one is test_caffe's; here a reader and a renamer stand in for theirs."""
     net = create_model("seresnet50_caffe")
-    monkeypatch.setattr("senet.models.convert.read_caffe", lambda path: {"path": path})
-    monkeypatch.setattr("senet.models.convert.from_caffe", lambda layers, name: {**net.state_dict()})
+    monkeypatch.setattr("senet.models.weights.convert.read_caffe", lambda path: {"path": path})
+    monkeypatch.setattr("senet.models.weights.convert.from_caffe", lambda layers, name: {**net.state_dict()})
     done = convert(tmp_path / "SE-ResNet-50.caffemodel", tmp_path / "ours.safetensors", "seresnet50_caffe")
     assert (done.layout, done.doubt) == ("caffe", "")
     tensors, info = read_tensors(tmp_path / "ours.safetensors")

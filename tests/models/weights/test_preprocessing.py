@@ -5,7 +5,7 @@ import json
 import pytest
 
 from senet.errors import InputError
-from senet.models.preprocessing import Preprocessing
+from senet.models.weights.preprocessing import Preprocessing
 from senet.options import build, to_plain
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from senet.errors import InputError, did_you_mean
-from senet.models.preprocessing import Preprocessing
+from senet.models.weights.preprocessing import Preprocessing
 from senet.options import build
 
 __all__ = ["Published", "Weight", "fetch", "find_weight", "list_pretrained", "weights_of"]

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from senet.errors import InputError
-from senet.models.layouts.reading import SUFFIXES, read_weights
-from senet.models.weights import write_tensors
+from senet.models.weights.files import write_tensors
+from senet.models.weights.layouts.reading import SUFFIXES, read_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2, dtype=torch.float16)}
 

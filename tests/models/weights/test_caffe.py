@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from timm.data import ImageNetInfo
 
 from senet.errors import InputError
-from senet.models import caffe
-from senet.models.caffe import PREPROCESSING, RELEASED, from_caffe, ilsvrc2012_synsets
-from senet.models.caffe_proto import read_caffe
-from senet.models.registry import create_model
+from senet.models import create_model
+from senet.models.weights import caffe
+from senet.models.weights.caffe import PREPROCESSING, RELEASED, from_caffe, ilsvrc2012_synsets
+from senet.models.weights.caffe_proto import read_caffe
 
 # --- protocol buffers by hand: https://protobuf.dev/programming-guides/encoding ---
 

@@ -1,0 +1,123 @@
+"""A trained network with what is needed to use it: of a run, of a file of weights, or of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from senet.errors import InputError
+from senet.models import create_model
+from senet.models.registry import MODELS, build
+from senet.models.weights.caffe import ilsvrc2012_synsets
+from senet.models.weights.files import load_into, read_tensors
+from senet.models.weights.loading import origin_of
+from senet.models.weights.preprocessing import Preprocessing
+from senet.models.weights.pretrained import find_weight
+from senet.options import build as build_value
+from senet.options import override, to_plain
+from senet.train.recipe import Data, Recipe
+from senet.train.rundir import build_model
+
+__all__ = ["Trained", "read_trained"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what is needed to use it.
+
+    Attributes:
+        model: in evaluation mode.
+        data: how images are brought to it and, of a run, which ones it was trained on.
+        classes: their names; a number each where nobody says them.
+        recipe: of a run; None for weights that others have trained.
+        info: what the file says besides.
+    """
+
+    model: nn.Module
+    data: Data
+    classes: tuple[str, ...]
+    recipe: Recipe | None
+    info: dict[str, Any]
+
+
+def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[str, Any] | None = None) -> Trained:
+    """A trained network.
+
+    Args:
+        what: a run's folder; a file of weights, of a run or written by ``senet convert``; or a network with weights on
+            the hub, ``"seresnet50"`` for the default ones, ``"seresnet50.a1_in1k"`` for those of a tag.
+        weights: in a folder, ``"model"`` for the last epoch's weights or ``"best"``.
+        changes: of how images are brought to it, fields of :class:`senet.train.recipe.Data`: ``{"size": 320}``.
+
+    Raises:
+        InputError: there is no such thing, or its weights are no weights, are cut off, or belong to another network.
+    """
+    if weights not in ("model", "best"):
+        raise InputError(f"weights is {weights!r}; accepted: 'model' (of the last epoch), 'best'")
+    path, changes = Path(what), dict(changes or {})
+    if path.is_dir():
+        trained = _of_folder(path, weights)
+    elif path.exists() or str(what).partition(".")[0] not in MODELS:
+        trained = _of_file(path, says_how=bool(changes))
+    else:
+        trained = _of_hub(str(what))
+    return replace(trained, data=override(trained.data, changes, what="preprocessing"))
+
+
+def _of_folder(folder: Path, weights: str) -> Trained:
+    if not (folder / "recipe.json").is_file():
+        raise InputError(f"{folder} holds no run; name a folder that `senet train --out` wrote")
+    path = folder / f"{weights}.safetensors"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {path.name}: its run has not finished an epoch")
+    trained = _of_file(path, says_how=False)
+    where = Recipe.load(folder / "recipe.json").data.root  # a run resumed with moved images knows where they are now
+    return replace(trained, data=replace(trained.data, root=where))
+
+
+def _of_file(path: Path, *, says_how: bool) -> Trained:
+    tensors, info = read_tensors(path)
+    if {"recipe", "classes"} <= info.keys():
+        return _of_run(tensors, info, what=str(path))
+    origin = origin_of(info)
+    if origin is None or "param_groups" in info:
+        raise InputError(f"{path} holds no weights of a trained network; name model.safetensors or best.safetensors")
+    if info.get("preprocessing") is None and not says_how:
+        raise InputError(
+            f"{path} does not say how images are brought to it; say so by --set size=224, resize, mean ..."
+        )
+    model = build(*origin)
+    load_into(model, tensors, what=str(path))
+    preprocessing = build_value(Preprocessing, info.get("preprocessing") or {}, what=f"the preprocessing in {path}")
+    named = info.get("classes") or range(model.config.num_classes)
+    return _of_others(model, preprocessing, [str(name) for name in named], info)
+
+
+def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
+    if not isinstance(info["classes"], list) or not all(isinstance(name, str) for name in info["classes"]):
+        raise InputError(f"{what}: classes is {info['classes']!r}; accepted: a list of names")
+    recipe = Recipe.from_plain(info["recipe"], what=f"the recipe in {what}")
+    model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
+    load_into(model, tensors, what=what)
+    return Trained(model.eval(), recipe.data, tuple(info["classes"]), recipe, info)
+
+
+def _of_hub(what: str) -> Trained:
+    name, _, tag = what.partition(".")
+    weight = find_weight(name, tag or None)
+    if not weight.num_classes:
+        raise InputError(f"{weight} has no classifier; take it as a backbone by create_model, or name other weights")
+    model = create_model(name, pretrained=weight.tag)
+    imagenet = weight.num_classes == len(ilsvrc2012_synsets())
+    classes = sorted(ilsvrc2012_synsets()) if imagenet else [str(number) for number in range(weight.num_classes)]
+    return _of_others(model, weight.preprocessing, classes, {})
+
+
+def _of_others(model: nn.Module, preprocessing: Preprocessing, classes: list[str], info: dict[str, Any]) -> Trained:
+    how: dict[str, Any] = to_plain(preprocessing)
+    data = override(Data("folder", augment="none"), how, what="preprocessing")
+    return Trained(model.eval(), data, tuple(classes), None, info)
