@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.data import ImageNetInfo
 
 from senet.errors import InputError
-from senet.models import create_model
+from senet.models.registry import build
 from senet.models.weights import caffe
 from senet.models.weights.caffe import PREPROCESSING, RELEASED, from_caffe, ilsvrc2012_synsets
 from senet.models.weights.caffe_proto import read_caffe
@@ -367,7 +367,7 @@ def test_each_number_finds_its_place(name):
     deploy = deploy_of(name, random=False)
     state = from_caffe(deploy.blobs, name)
     with torch.device("meta"):
-        own = create_model(name).state_dict()
+        own = build(name).state_dict()
     assert {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in own.items()}
     norms = sum(kind == "BatchNorm" for _, kind, *_ in deploy.layers)
     given = sum(b.numel() for blobs in deploy.blobs.values() for b in blobs)
@@ -399,8 +399,8 @@ SMALL = {
 @pytest.mark.parametrize("name", [*SMALL, "sebn_inception"])
 def test_computes_what_caffe_computes(tmp_path, monkeypatch, name):
     options, layers = SMALL.get(name, ({}, None))
-    create = partial(create_model, **options)
-    monkeypatch.setattr(caffe, "create_model", create)
+    create = partial(build, options=options)
+    monkeypatch.setattr(caffe, "build", create)
     deploy = residual_deploy(**layers) if layers else inception_deploy()
     read = read_caffe(deploy.write(tmp_path / "net.caffemodel"))
     net = create(name).double().eval()
