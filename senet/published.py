@@ -37,6 +37,7 @@ class Figure:
         options: what :func:`senet.create_model` needs to build that very network.
         image: height and width in pixels; None where it varies.
         verified: False where the number is recalled, not yet compared with the publication.
+        rule: of a size, the words of the one rule that gives all sizes of its table; empty where there is none.
     """
 
     edition: str
@@ -49,6 +50,7 @@ class Figure:
     options: Mapping[str, Any] = field(default_factory=dict)
     image: int | None = None
     verified: bool = True
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
 )
 """The known ways to count, simplest first.
 
-Parameters: the last but one rule alone gives every figure of Tables 10, 13, 15 and 16. Multiply-adds: no one rule
-gives all figures of Table 2 that some rule gives. That a rule gives a figure does not prove that it was so counted.
+That a rule gives a figure does not prove that it was so counted. Where one rule gives all sizes of a table, the file
+names it; no one rule gives all multiply-adds of Table 2.
 """
 
 
@@ -166,7 +168,9 @@ def counts(model: str | None = None) -> tuple[Count, ...]:
 
 
 def explain(figure: Figure, counted: Mapping[str, int]) -> str:
-    """The simplest rule by which a published size follows from exact counts, or :data:`NOT_EXPLAINED`.
+    """The rule by which a published size follows from exact counts, or :data:`NOT_EXPLAINED`.
+
+    Where one rule gives all sizes of a table (``figure.rule``), that one; else the simplest that gives this figure.
 
     Args:
         figure: one whose metric is a key of :data:`RULES`.
@@ -184,7 +188,8 @@ def explain(figure: Figure, counted: Mapping[str, int]) -> str:
     needed = sorted({part for rule in rules for part in rule.parts})
     if missing := [part for part in needed if part not in counted]:
         raise InputError(f"the counts lack {', '.join(missing)}; to explain {figure.metric} give {', '.join(needed)}")
-    return next((rule.words for rule in rules if rule.explains(figure, counted)), NOT_EXPLAINED)
+    asked = [rule for rule in rules if figure.rule in ("", rule.words)]
+    return next((rule.words for rule in asked if rule.explains(figure, counted)), NOT_EXPLAINED)
 
 
 @functools.cache
@@ -201,7 +206,8 @@ def _figures() -> tuple[Figure, ...]:
             labels = {column: cell for column, cell in cells.items() if " " not in column}
             for column in [column for column in cells if column not in labels]:  # these have a unit
                 metric, unit = column.split(" ")
-                found.append(Figure(metric=metric, unit=unit, value=Decimal(cells[column]), **labels))
+                rule = table.get(f"{metric}_rule", "")
+                found.append(Figure(metric=metric, unit=unit, value=Decimal(cells[column]), rule=rule, **labels))
     return tuple(found)
 
 

@@ -259,6 +259,7 @@ def test_one_rule_gives_all_parameters_of_the_ablations():
         rule.words for rule in RULES["parameters"] if all(rule.explains(figure, sizes_for(figure)) for figure in found)
     ]
     assert giving == ["counts the norms' running statistics and a bias for each gate too"]
+    assert {figure.rule for figure in found} == set(giving)
 
 
 def test_no_one_rule_gives_all_multiply_adds():

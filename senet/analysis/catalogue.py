@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from senet.analysis.complexity import count
-from senet.models import create_model, model_entry
+from senet.models import create_model, model_config, model_entry
 from senet.models.weights.pretrained import weights_of
-from senet.published import RULES, Figure, explain, figures
+from senet.published import NOT_EXPLAINED, RULES, Figure, explain, figures
 
 __all__ = ["Published", "Row", "catalogue", "published"]
 
@@ -81,7 +81,10 @@ def _error(name: str, size: int) -> Figure | None:
     found = [
         figure
         for figure in figures(model=name)
-        if figure.metric in _ERRORS and not figure.options and figure.image == size and "(original)" not in figure.row
+        if figure.metric in _ERRORS
+        and figure.image == size
+        and "(original)" not in figure.row
+        and _same(name, figure.options, {})
     ]
     return next((f for edition in _FIRST for f in found if f.edition == edition), None)
 
@@ -113,17 +116,30 @@ def published(name: str, options: Mapping[str, Any]) -> list[Published]:
     """
     rows: dict[tuple[str, str], list[Figure]] = {}
     for figure in figures(model=name):
-        if dict(figure.options) == dict(options) and figure.unit not in _SHAPES:
+        if figure.unit not in _SHAPES and _same(name, figure.options, options):
             table = figure.table if ":" in figure.table else f"table {figure.table}"
             rows.setdefault((f"{figure.edition}, {table}", figure.row), []).append(figure)
     return [Published(*key, tuple(found), tuple(_sizes(found, options))) for key, found in rows.items()]
+
+
+def _same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two spellings of options mean one network."""
+    return model_config(name, one) == model_config(name, other)
 
 
 def _sizes(found: Sequence[Figure], options: Mapping[str, Any]) -> Iterator[tuple[Figure, int, str]]:
     for figure in found:
         if figure.metric in RULES and figure.model is not None and figure.image is not None:
             counted = _count(figure.model, options, figure.image)
-            yield figure, counted[figure.metric], explain(figure, counted)
+            yield figure, counted[figure.metric], _in_words(figure, explain(figure, counted))
+
+
+def _in_words(figure: Figure, rule: str) -> str:
+    if rule == NOT_EXPLAINED:
+        return "no rule known gives the published figure"
+    if figure.rule:
+        return f"the table {figure.rule}"
+    return "which rounds to it" if rule == "exact" else f"the published figure is that of a count that {rule}"
 
 
 def _count(name: str, options: Mapping[str, Any], size: int) -> dict[str, int]:

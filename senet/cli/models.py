@@ -13,7 +13,7 @@ import typer
 from senet.cli.options import AsJson
 from senet.cli.progress import counting
 from senet.cli.show import print_complexity, print_models, print_options, print_published, print_weights
-from senet.errors import InputError
+from senet.errors import InputError, did_you_mean
 from senet.options import parse_assignments, to_plain
 
 __all__ = ["COMMANDS"]
@@ -37,16 +37,18 @@ def models(
 ) -> None:
     """List the networks that can be built: what they cost, their published error, weights there are, their source."""
     from senet.analysis.catalogue import catalogue
+    from senet.blocks import BLOCKS
     from senet.models import list_models, model_entry
     from senet.models.weights.pretrained import weights_of
 
-    names = list_models(pattern)
-    if not names:
-        raise InputError(f"no model matches {pattern!r}; `senet models` lists all")
-    if attn is not None:
-        names = [name for name in names if (model_entry(name).config.attn or "none") == attn]
+    known = ["none", *BLOCKS]
+    if attn is not None and attn not in known:
+        raise InputError(f"no block is called {attn!r}{did_you_mean(attn, known)}")
+    names = [name for name in list_models(pattern) if attn in (None, model_entry(name).config.attn or "none")]
     if pretrained:
         names = [name for name in names if weights_of(name)]
+    if not names:
+        raise InputError(f"no model matches {pattern!r} and what else is asked for; `senet models` lists all")
     with counting(len(names), "counting networks") as progress:
         rows = catalogue(names, progress=progress)
     key = sort.name
@@ -59,14 +61,14 @@ def models(
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `senet models` lists.")],
-    size: Annotated[int | None, typer.Option(min=1, help="Height and width; 224, or 32 for CIFAR networks.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Height and width; else what it is made for.")] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option, for example placement=pre; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count a network's parameters and multiply-adds, stage by stage, and its blocks' share."""
+    """Say what a network costs by stage, what was published about it, which weights there are, and its options."""
     import torch
 
     from senet.analysis.catalogue import published

@@ -80,20 +80,17 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_models(rows: Sequence[Row]) -> None:
-    """The catalogue, as wide as the terminal lets it be."""
+    """The catalogue; the source where the terminal is wide enough for it."""
+    wide = console.width >= 120
     table = _table("network", "px", "parameters", "multiply-adds", "error, %", "weights")
-    table.add_column("source", overflow="fold")
+    if wide:
+        table.add_column("source", overflow="fold")
+    for column in table.columns[:6]:
+        column.no_wrap = True  # whoever searches for a name or a number finds it whole
     for row in rows:
-        error = "-" if row.error is None else f"{row.error:.2f}"
-        table.add_row(
-            row.name,
-            str(row.size),
-            f"{row.parameters:,}",
-            f"{row.multiply_adds:,}",
-            error,
-            str(len(row.weights) or "-"),
-            row.source,
-        )
+        cells = [row.name, str(row.size), f"{row.parameters:,}", f"{row.multiply_adds:,}"]
+        cells += ["-" if row.error is None else f"{row.error:.2f}", str(len(row.weights) or "-")]
+        table.add_row(*cells, *([row.source] if wide else []))
     console.print(table)
     console.print("error: published top-1, one crop; weights: how many on the hub. `senet info` says more of each.")
 
@@ -111,7 +108,7 @@ def print_published(rows: Sequence[Published]) -> None:
     console.print(table)
     sizes = {(figure.metric, figure.value): (figure, ours, rule) for row in rows for figure, ours, rule in row.sizes}
     for figure, ours, rule in sizes.values():
-        console.print(f"{_printed(figure)}: {ours:,} by our count; the published figure: {rule}.")
+        console.print(f"{_printed(figure)}: {ours:,} by our count; {rule}.")
 
 
 def _printed(figure: Figure) -> str:

@@ -1,25 +1,50 @@
 """Networks: their units, their tables, and the functions that build them by name."""
 
-from senet.models.config import NetConfig as NetConfig
-from senet.models.create import create_model as create_model
-from senet.models.features import Features as Features
-from senet.models.net import Entry as Entry
-from senet.models.net import Net as Net
-from senet.models.registry import list_models as list_models
-from senet.models.registry import model_config as model_config
-from senet.models.registry import model_entry as model_entry
-from senet.models.resnet import ResNet as ResNet
-from senet.models.resnet import ResNetConfig as ResNetConfig
+from senet.models.bn_inception import BNInception, BNInceptionConfig
+from senet.models.config import NetConfig
+from senet.models.create import create_model
+from senet.models.features import Features
+from senet.models.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2Config
+from senet.models.inception_v3 import InceptionV3, InceptionV3Config
+from senet.models.mobile import MobileNet, MobileNetV3
+from senet.models.mobile_config import MobileConfig, MobileStage
+from senet.models.net import Entry, Net
+from senet.models.registry import list_models, model_config, model_entry
+from senet.models.regnet import RegNet, RegNetConfig
+from senet.models.resnet import ResNet, ResNetConfig
+from senet.models.shake import ShakeShake, ShakeShakeConfig
+from senet.models.shufflenet import ShuffleNet, ShuffleNetConfig
+from senet.models.vgg import VGG, VGGConfig
+from senet.models.weights.loading import load_weights
 
 __all__ = [
+    "VGG",
+    "BNInception",
+    "BNInceptionConfig",
     "Entry",
     "Features",
+    "InceptionResNetV2",
+    "InceptionResNetV2Config",
+    "InceptionV3",
+    "InceptionV3Config",
+    "MobileConfig",
+    "MobileNet",
+    "MobileNetV3",
+    "MobileStage",
     "Net",
     "NetConfig",
+    "RegNet",
+    "RegNetConfig",
     "ResNet",
     "ResNetConfig",
+    "ShakeShake",
+    "ShakeShakeConfig",
+    "ShuffleNet",
+    "ShuffleNetConfig",
+    "VGGConfig",
     "create_model",
     "list_models",
+    "load_weights",
     "model_config",
     "model_entry",
 ]

@@ -29,11 +29,12 @@ def create_model(
     """A network by its name.
 
     Args:
-        name: a name from :func:`list_models`, for example ``"seresnet50"``.
+        name: a name from :func:`list_models`, for example ``"seresnet50"``; with ``pretrained=True`` also with a tag,
+            ``"seresnet50.a1_in1k"``.
         pretrained: False: fresh weights. True: the hub's default ones. Text: the hub's of this tag, for example
             ``"a1_in1k"``. A path: those of a file, whoever wrote it; text with a separator or a suffix is one too.
-        num_classes: outputs of the classifier; None: as the hub's weights have or else as in the paper (1000, or 10 or
-            100 for CIFAR networks); 0: pooled features. Another number than the weights' gives a fresh classifier.
+        num_classes: outputs of the classifier; None: as the weights have or, for fresh ones, as the network's paper
+            has; 0: pooled features. Another number than the weights' gives a fresh classifier.
         in_chans: channels of the input image; the first convolution of weights for 3 is adapted.
         features_only: return the maps of the stages instead of class scores, see :class:`Features`.
         out_indices: which maps, with ``features_only``.
@@ -54,17 +55,25 @@ def create_model(
     """
     if out_indices is not None and not features_only:
         raise InputError("out_indices chooses the maps of a backbone; give features_only=True with it")
+    name, _, tag = name.partition(".")
+    if tag and pretrained is not True:
+        raise InputError(f"{name!r} with the tag {tag!r} names weights; give pretrained=True with it, or leave it out")
+    fields: dict[str, Any] = {"in_chans": in_chans, **options}
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
     file = _file(pretrained)
-    weight = None if pretrained is False or file else find_weight(name, None if pretrained is True else str(pretrained))
-    if num_classes is None and weight is not None and weight.num_classes:
-        num_classes = weight.num_classes
-    net = build(
-        name, {"in_chans": in_chans, **({} if num_classes is None else {"num_classes": num_classes}), **options}
-    )
-    if weight is not None:
-        net.loaded = load_weights(net, fetch(weight), layout=weight.layout)
-    elif file is not None:
+    if file is not None:
+        net = build(name, fields)
         net.loaded = load_weights(net, file)
+        if num_classes is None and net.loaded.classes not in (0, net.config.num_classes):
+            net = build(name, {**fields, "num_classes": net.loaded.classes})
+            net.loaded = load_weights(net, file)
+    elif pretrained:
+        weight = find_weight(name, tag or None if pretrained is True else str(pretrained))
+        net = build(name, {"num_classes": weight.num_classes, **fields} if weight.num_classes else fields)
+        net.loaded = load_weights(net, fetch(weight), layout=weight.layout)
+    else:
+        net = build(name, fields)
     return Features(net, out_indices) if features_only else net
 
 

@@ -16,7 +16,7 @@ from senet.blocks import BLOCKS
 from senet.errors import InputError
 from senet.models.config import NetConfig
 
-__all__ = ["DropPath", "Entry", "FeatureInfo", "Net", "classifier", "global_pool"]
+__all__ = ["DropPath", "Entry", "FeatureInfo", "Net", "classifier", "global_pool", "run_checkpointed"]
 
 
 _BLOCKS = tuple(BLOCKS.values())
@@ -62,9 +62,7 @@ class Net(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map: (N, in_chans, H, W) -> (N, num_features, h, w)."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            for unit in _units(self.trunk()):
-                x = _run_checkpointed(unit, x)
-            return x
+            return run_checkpointed(self.trunk(), x)
         for child in self.trunk():
             x = child(x)
         return x
@@ -106,6 +104,13 @@ class Net(nn.Module):
         follows it. Norms count a batch once: the second computation leaves their running statistics alone.
         """
         self.grad_checkpointing = enable
+
+
+def run_checkpointed(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Runs modules in a row, each unit of them as a checkpoint."""
+    for unit in _units(chain):
+        x = _run_checkpointed(unit, x)
+    return x
 
 
 def _units(chain: Iterable[nn.Module]) -> list[list[nn.Module]]:

@@ -69,8 +69,11 @@ def model_config(name: str, options: Mapping[str, Any] | None = None) -> NetConf
     """
     config = model_entry(name).config
     changes = checked(type(config), dict(options or {}), what=f"model {name!r}")
-    own = config.attn_options if changes.get("attn", config.attn) == config.attn else {}
-    changes["attn_options"] = {**own, **changes.get("attn_options", {})}
+    own = dict(config.attn_options) if changes.get("attn", config.attn) == config.attn else {}
+    given = changes.get("attn_options", {})
+    if given.get("hidden_channels") is not None:  # which says all; the network's own ratio and its rounding do not hold
+        own = {name: value for name, value in own.items() if name not in ("reduction", "rounding")}
+    changes["attn_options"] = {**own, **given}
     return dataclasses.replace(config, **changes)
 
 

@@ -33,7 +33,7 @@ def test_sizes_are_explained_by_rule():
     rows = {row.where: row for row in published("seresnet50_caffe", {})}
     figure, ours, rule = rows["tpami, table 2"].sizes[0]
     assert (figure.metric, str(figure.value), ours) == ("multiply_adds", "3.87", 3_860_488_192)
-    assert rule == "counts the squeezes' elements too"
+    assert rule == "the published figure is that of a count that counts the squeezes' elements too"
     assert rows["release, table models"].sizes == ()
     assert "tpami, table 1" not in rows
 
@@ -42,4 +42,11 @@ def test_options_choose_the_row():
     options = {"attn_options": {"bias": False, "reduction": 8}}
     (row,) = [row for row in published("seresnet50_caffe", options) if row.where == "tpami, table 10"]
     assert {(f.metric, str(f.value)) for f in row.figures} >= {("top1_error", "22.26"), ("parameters", "30.7")}
+    for _, _, rule in row.sizes:
+        assert rule == "the table counts the norms' running statistics and a bias for each gate too"
     assert published("seresnet50_caffe", {"attn": "eca"}) == []
+
+
+def test_options_are_compared_by_what_they_mean():
+    assert len(published("seresnet50_caffe", {"placement": "standard"})) == len(published("seresnet50_caffe", {}))
+    assert catalogue(["cifar_shake29_2x4x64d"])[0].error == 15.85

@@ -181,7 +181,8 @@ def test_models_are_sorted_and_filtered(senet):
     assert names("*resnet50_caffe", "--sort", "error") == ["seresnet50_caffe", "resnet50_caffe"]
     assert names("*resnet*18", "--sort", "parameters") == ["resnet18", "seresnet18"]
     assert names("cifar_*resnet20", "--attn", "none") == ["cifar_resnet20"]
-    assert names("*resnet20", "--pretrained") == []
+    assert "no model matches" in senet("models", "*resnet20", "--pretrained")[2]
+    assert "no block is called 'sse'; did you mean" in senet("models", "--attn", "sse")[2]
     assert "resnet18" in names("*resnet18", "--pretrained")
     code, _, err = senet("models", "--sort", "price")
     assert code == 2
@@ -203,7 +204,7 @@ def test_info(senet):
 def test_info_shows_published_figures_beside_ours(senet):
     out = " ".join(senet("info", "seresnet50_caffe")[1].split())
     assert "top1 error 23.29 %" in out
-    assert "3,860,488,192 by our count; the published figure: counts the squeezes' elements too." in out
+    assert "3,860,488,192 by our count; the published figure is that of a count that counts the squeezes'" in out
     assert json.loads(senet("info", "seresnet50_caffe", "--json")[1])["published"][0]["row"] == "SE-ResNet-50"
 
 

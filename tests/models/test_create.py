@@ -95,3 +95,17 @@ def test_a_file_that_is_none(tmp_path):
         create_model("resnet18", pretrained=tmp_path / "gone.pth")
     with pytest.raises(InputError, match=r"gone\.pth"):
         create_model("resnet18", pretrained="gone.pth")
+
+
+def test_a_files_classifier_is_kept(tmp_path):
+    ours = create_model("seresnet18", num_classes=5)
+    save_file(ours.state_dict(), tmp_path / "five.safetensors")
+    net = create_model("seresnet18", pretrained=tmp_path / "five.safetensors")
+    assert net.config.num_classes == net.loaded.classes == 5
+    assert_holds(net, ours.state_dict())
+
+
+def test_a_name_with_a_tag(hub):
+    assert_holds(create_model("seresnet18.in21k", pretrained=True), hub["in21k"])
+    with pytest.raises(InputError, match="with the tag 'in21k' names weights; give pretrained=True with it"):
+        create_model("seresnet18.in21k")

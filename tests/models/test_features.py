@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -89,7 +91,28 @@ def test_compiles_and_exports(randomise):
             torch.testing.assert_close(one, two)
 
 
-@pytest.mark.parametrize("indices", [(), (5,), (-1,), (2, 1), (1, 1)])
+@pytest.mark.parametrize("indices", [(), (5,), (-6,), (-1, 0), (2, 1), (1, 1)])
 def test_refusals(indices):
     with torch.device("meta"), pytest.raises(InputError, match=r"each once, ascending$"):
         create_model("resnet18", features_only=True, out_indices=indices)
+
+
+def test_levels_in_timms_words():
+    net = create_model("seresnet18", features_only=True, out_indices=(-3, -1))
+    assert net.feature_info.channels() == [128, 512]
+    assert net.feature_info.reduction() == [8, 32]
+    assert net.feature_info.module_name() == ["layer2", "layer4"]
+
+
+@pytest.mark.parametrize("name", ["seresnet18", "efficientnet_b0"])
+def test_checkpointing_changes_neither_maps_nor_gradients_nor_statistics(name, randomise):
+    plain = randomise(create_model(name, features_only=True)).train()
+    saving = copy.deepcopy(plain)
+    saving.set_grad_checkpointing()
+    x = torch.randn(2, 3, 64, 64)
+    for net in (plain, saving):
+        sum(m.square().mean() for m in net(x)).backward()
+    for one, other in zip(plain.parameters(), saving.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    for one, other in zip(plain.buffers(), saving.buffers(), strict=True):
+        assert torch.equal(one, other)

@@ -37,6 +37,13 @@ def test_another_block_starts_from_its_own_defaults(name):
     assert model_config(name, {"attn": "cbam", "attn_options": {"reduction": 4}}).attn_options == {"reduction": 4}
 
 
+def test_a_hidden_width_of_ones_own_replaces_the_networks_ratio():
+    config = model_config("mobilenetv3_small_100", {"attn_options": {"hidden_channels": 8}})
+    assert "reduction" not in config.attn_options
+    assert config.attn_options["hidden_channels"] == 8
+    assert model_config("seresnet18", {"attn_options": {"hidden_channels": 8}}).attn_options == {"hidden_channels": 8}
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "cifar_resnet8", "cifar_preresnet110"])
 def test_without_a_block_it_is_the_twin(name):
     prefix, _, rest = name.rpartition("_")

@@ -39,6 +39,7 @@ class Loaded:
         dropped: tensors of the file that have no place: another classifier's, those of modules for training only.
         adapted: the first convolution, where its channels were made the network's.
         taken: what was unwrapped to get at the tensors.
+        classes: of the file's classifier; 0 where it has none.
     """
 
     layout: str
@@ -46,6 +47,7 @@ class Loaded:
     dropped: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    classes: int = 0
 
 
 def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str | None = None) -> Loaded:
@@ -70,6 +72,7 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
         dropped = training_only(weights.tensors, layout, net)
         state, own = to_ours(weights.tensors, layout, net, strict=False), net.state_dict()
         head, first = classifier_keys(net), first_convolution(net)
+        classes = len(state[head[0]]) if head[0] in state else 0
         if any(key in state and (key not in own or state[key].shape != own[key].shape) for key in head):
             dropped += tuple(key for key in head if state.pop(key, None) is not None)
         adapted = state[first].shape[1] != own[first].shape[1]
@@ -77,7 +80,7 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
             state[first] = _for_channels(state[first], own[first].shape[1])
     missing = tuple(key for key in own if key not in state)
     load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
-    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken)
+    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken, classes)
 
 
 def layout_of(weights: Weights, net: Net) -> str:
