@@ -20,7 +20,9 @@ ALIASES = (
 )
 
 
-def accept_aliases(_module: nn.Module, state_dict: MutableMapping[str, Tensor], prefix: str, *_rest: Any) -> None:
+def accept_aliases(
+    _module: nn.Module | None, state_dict: MutableMapping[str, Tensor], prefix: str, *_rest: Any
+) -> None:
     """Renames what ``load_state_dict`` is given for a block with layers ``fc1`` and ``fc2``; a pre-hook of it."""
     for names in ALIASES:
         if not any(f"{prefix}{name}.weight" in state_dict for name in names):

@@ -25,13 +25,21 @@ def convert(
         str | None, typer.Option(metavar="NAME", help="The network; needed where the file leaves it open.")
     ] = None,
     to: Annotated[
-        str, typer.Option(metavar="LAYOUT", help="Whose names to write: senet, timm, torchvision ...")
+        str,
+        typer.Option(
+            metavar="LAYOUT",
+            help="Whose names to write: senet, timm, timm-legacy (Cadene's too), torchvision, pytorchcv ...",
+        ),
     ] = "senet",
     layout: Annotated[
         str | None, typer.Option("--from", metavar="LAYOUT", help="Whose names SRC has; told by the names if left out.")
     ] = None,
     entry: Annotated[
         str | None, typer.Option(help="Which entry of a checkpoint to take, for example state_dict_ema.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Weights on the hub with the same preprocessing and classes: seresnet50.a1_in1k."),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -43,7 +51,7 @@ def convert(
     from senet.models.weights.convert import convert as convert_file
 
     options = parse_assignments(change or [])
-    done = convert_file(source, target, model, options=options, to=to, layout=layout, entry=entry)
+    done = convert_file(source, target, model, options=options, to=to, layout=layout, entry=entry, like=like)
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return

@@ -16,6 +16,8 @@ from senet.models.shake import ShakeShake, ShakeShakeConfig
 from senet.models.shufflenet import ShuffleNet, ShuffleNetConfig
 from senet.models.vgg import VGG, VGGConfig
 from senet.models.weights.loading import load_weights
+from senet.models.weights.preprocessing import Preprocessing
+from senet.models.weights.pretrained import list_pretrained
 
 __all__ = [
     "VGG",
@@ -33,6 +35,7 @@ __all__ = [
     "MobileStage",
     "Net",
     "NetConfig",
+    "Preprocessing",
     "RegNet",
     "RegNetConfig",
     "ResNet",
@@ -44,6 +47,7 @@ __all__ = [
     "VGGConfig",
     "create_model",
     "list_models",
+    "list_pretrained",
     "load_weights",
     "model_config",
     "model_entry",

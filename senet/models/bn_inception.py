@@ -30,9 +30,9 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.errors import InputError
 from senet.models.config import NetConfig
-from senet.models.inception import ConvNormAct, Mixed, Step
+from senet.models.conv import ConvNormAct
+from senet.models.inception import Mixed, Step
 from senet.models.net import Entry, FeatureInfo, Net, classifier, global_pool
 
 __all__ = ["TABLE", "BNInception", "BNInceptionConfig"]
@@ -62,8 +62,7 @@ class BNInceptionConfig(NetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_stages((3, 4, 5))
-        if self.drop_path_rate:
-            raise InputError(f"drop_path_rate is {self.drop_path_rate}, but an Inception network has no shortcuts: 0")
+        self.refuse_drop_path("BN-Inception has no shortcuts")
 
 
 class BNInception(Net):
@@ -118,7 +117,7 @@ class _HalvingPool(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
-    return ConvNormAct(inputs, outputs, kernel, stride=stride, eps=1e-5)
+    return ConvNormAct(inputs, outputs, kernel, stride=stride)
 
 
 def _chain(modules: Step) -> nn.Sequential:

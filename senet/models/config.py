@@ -26,8 +26,9 @@ class NetConfig:
         drop_path_rate: stochastic depth (arXiv 1603.09382): the last residual unit is left out with this
             probability, those before it with ones that fall linearly to 0 at the first.
         attn: the block at every site, by the name that :func:`senet.create_block` knows; None for the plain twin.
-        attn_options: the block's own options, for example ``{"reduction": 4}``.
-        stages: the stages that have blocks, by the paper's numbers (the stem is stage 1); None for all.
+        attn_options: the block's own options, for example ``{"reduction": 4}``, which counts from the channels of the
+            map, also in families whose own SE has a width that comes from the unit's input.
+        stages: the stages that have blocks, by the paper's numbers; each family says how it counts. None for all.
     """
 
     num_classes: int = 1000
@@ -63,17 +64,50 @@ class NetConfig:
             channels: channels of the map there.
             hidden: the width that the network gives SE's hidden layer here, where it is no function of ``channels``
                 alone; the user's own ``reduction`` or ``hidden_channels`` goes first, and other blocks have none.
+
+        Raises:
+            InputError: an option that the block refuses, or a ``rounding`` where ``hidden`` leaves nothing to round.
         """
         if self.attn is None or (self.stages is not None and stage not in self.stages):
             return None
         options = dict(self.attn_options)
         if self.attn == "se" and hidden is not None and not {"reduction", "hidden_channels"} & options.keys():
+            if "rounding" in options:
+                raise InputError(
+                    f"rounding is {options['rounding']!r}, but the network itself gives SE its hidden width; "
+                    "give attn_options a reduction too, or leave rounding out"
+                )
             options["hidden_channels"] = hidden
         return create_block(self.attn, channels, options)
 
     def drop_path_rates(self, units: int) -> list[float]:
         """The probability of leaving out each of the residual units, from first to last."""
         return [self.drop_path_rate * index / max(units - 1, 1) for index in range(units)]
+
+    def refuse_drop_path(self, why: str) -> None:
+        """Refuses stochastic depth where it would do nothing.
+
+        Args:
+            why: what the network does not have: ``"VGG has no shortcuts"``.
+
+        Raises:
+            InputError: ``drop_path_rate`` is not 0.
+        """
+        if self.drop_path_rate:
+            raise InputError(f"drop_path_rate is {self.drop_path_rate}, but {why}; leave it out")
+
+    def check_positive(self, *names: str) -> None:
+        """Refuses a number below 1 in any of these fields, each a whole number, several, or None.
+
+        Raises:
+            InputError: names the field and its value.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and min(value, default=1) < 1:
+                raise InputError(f"{name} is {list(value)}; accepted: numbers of 1 or more")
+            if isinstance(value, int) and value < 1:
+                raise InputError(f"{name} is {value}; accepted: 1 or more")
 
     def check_stages(self, known: Sequence[int]) -> None:
         """Refuses stages that the network does not have.
@@ -82,4 +116,5 @@ class NetConfig:
             InputError: names those it has.
         """
         if self.stages is not None and not set(self.stages) <= set(known):
-            raise InputError(f"stages is {list(self.stages)}; accepted: any of {list(known)} (the stem is stage 1)")
+            stem = "" if 1 in known else " (the stem is stage 1)"
+            raise InputError(f"stages is {list(self.stages)}; accepted: any of {list(known)}{stem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from senet.errors import InputError
 from senet.models.features import Features
 from senet.models.registry import build
+from senet.models.weights.layouts.reading import is_file_name
 from senet.models.weights.loading import load_weights
 from senet.models.weights.pretrained import fetch, find_weight
 
@@ -43,8 +45,9 @@ def create_model(
             options of the network's family, for example :class:`ResNetConfig`.
 
     Returns:
-        A module (N, in_chans, H, W) -> (N, num_classes). Its ``config`` holds all options; its ``loaded`` says what
-        was done to the weights that were loaded, and is None for fresh ones.
+        A module (N, in_chans, H, W) -> (N, num_classes). Its ``config`` holds all options; its ``loaded``, a
+        :class:`senet.models.weights.loading.Loaded`, says what was done to the weights and how images are brought to
+        them, and is None for fresh ones.
 
     Raises:
         InputError: an unknown name or option (the nearest are named), a value that is not accepted, or weights that
@@ -69,15 +72,17 @@ def create_model(
             net = build(name, {**fields, "num_classes": net.loaded.classes})
             net.loaded = load_weights(net, file)
     elif pretrained:
-        weight = find_weight(name, tag or None if pretrained is True else str(pretrained))
+        wanted = (tag or None) if pretrained is True else str(pretrained).removeprefix(f"{name}.")
+        weight = find_weight(name, wanted)
         net = build(name, {"num_classes": weight.num_classes, **fields} if weight.num_classes else fields)
-        net.loaded = load_weights(net, fetch(weight), layout=weight.layout)
+        loaded = load_weights(net, fetch(weight), layout=weight.layout)
+        net.loaded = replace(loaded, preprocessing=weight.preprocessing)
     else:
         net = build(name, fields)
     return Features(net, out_indices) if features_only else net
 
 
 def _file(pretrained: bool | str | Path) -> Path | None:
-    if isinstance(pretrained, str) and (Path(pretrained).suffix or Path(pretrained).name != pretrained):
+    if isinstance(pretrained, str) and is_file_name(pretrained):
         return Path(pretrained)
     return pretrained if isinstance(pretrained, Path) else None

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvNormAct", "Kernel", "Mixed", "Step", "convolutions"]
+from senet.models.conv import ConvNormAct, Kernel
 
-Kernel = int | tuple[int, int]
+__all__ = ["Mixed", "Step", "conv_norm_act", "convolutions"]
 
 Step = Mapping[str, nn.Module]  # modules by name that all take the same map
 
 
-class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm, ReLU; parameter names are timm's ``conv`` and ``bn``.
-
-    Args:
-        inputs, outputs: channels.
-        kernel: its size, or height and width.
-        stride: of the convolution.
-        padding: zeros around the map; None keeps its size at stride 1.
-        eps: of the norm.
-
-    Shapes: (N, inputs, H, W) -> (N, outputs, H', W').
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: Kernel,
-        *,
-        stride: int = 1,
-        padding: int | None = None,
-        eps: float = 1e-3,
-    ) -> None:
-        super().__init__()
-        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        around = (height // 2, width // 2) if padding is None else (padding, padding)
-        self.conv = nn.Conv2d(inputs, outputs, (height, width), stride=stride, padding=around, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=eps)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+conv_norm_act = partial(ConvNormAct, eps=1e-3)  # the eps of TensorFlow's release, and so of timm and torchvision
 
 
 def convolutions(inputs: int, *layers: tuple[int, Kernel], halve: bool = False) -> list[ConvNormAct]:
@@ -59,7 +29,7 @@ def convolutions(inputs: int, *layers: tuple[int, Kernel], halve: bool = False) 
     result = []
     for number, (outputs, kernel) in enumerate(layers, 1):
         stride, padding = (2, 0) if halve and number == len(layers) else (1, None)
-        result.append(ConvNormAct(inputs, outputs, kernel, stride=stride, padding=padding))
+        result.append(conv_norm_act(inputs, outputs, kernel, stride=stride, padding=padding))
         inputs = outputs
     return result
 

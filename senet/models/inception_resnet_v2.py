@@ -9,7 +9,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from senet.models.config import NetConfig
-from senet.models.inception import ConvNormAct, Kernel, Mixed, Step, convolutions
+from senet.models.conv import Kernel
+from senet.models.inception import Mixed, Step, conv_norm_act, convolutions
 from senet.models.net import DropPath, Entry, FeatureInfo, Net, classifier, global_pool
 
 __all__ = ["TABLE", "InceptionResNetV2", "InceptionResNetV2Config"]
@@ -53,12 +54,12 @@ class InceptionResNetV2(Net):
         super().__init__()
         self.config = config
         rates = iter(config.drop_path_rates(40))
-        self.conv2d_1a = ConvNormAct(config.in_chans, 32, 3, stride=2, padding=0)
-        self.conv2d_2a = ConvNormAct(32, 32, 3, padding=0)
-        self.conv2d_2b = ConvNormAct(32, 64, 3)
+        self.conv2d_1a = conv_norm_act(config.in_chans, 32, 3, stride=2, padding=0)
+        self.conv2d_2a = conv_norm_act(32, 32, 3, padding=0)
+        self.conv2d_2b = conv_norm_act(32, 64, 3)
         self.maxpool_3a = nn.MaxPool2d(3, stride=2)
-        self.conv2d_3b = ConvNormAct(64, 80, 1)
-        self.conv2d_4a = ConvNormAct(80, 192, 3, padding=0)
+        self.conv2d_3b = conv_norm_act(64, 80, 1)
+        self.conv2d_4a = conv_norm_act(80, 192, 3, padding=0)
         self.maxpool_5a = nn.MaxPool2d(3, stride=2)
         self.mixed_5b = _mixed_5b()
         self.repeat = _residuals(10, config, rates, stage=3, scale=0.17)
@@ -67,7 +68,7 @@ class InceptionResNetV2(Net):
         self.mixed_7a = _mixed_7a()
         self.repeat_2 = _residuals(9, config, rates, stage=5, scale=0.2)
         self.block8 = Residual(config, 5, scale=1.0, drop_path=next(rates), act=False)
-        self.conv2d_7b = ConvNormAct(2080, 1536, 1)
+        self.conv2d_7b = conv_norm_act(2080, 1536, 1)
         self.feature_info = [
             FeatureInfo(num_chs=64, reduction=2, module="conv2d_2b"),
             FeatureInfo(num_chs=192, reduction=4, module="conv2d_4a"),
@@ -142,7 +143,7 @@ def _mixed_5b() -> Mixed:
         _branch(192, (96, 1)),
         _branch(192, (48, 1), (64, 5)),
         _branch(192, (64, 1), (96, 3), (96, 3)),
-        nn.Sequential(average, ConvNormAct(192, 64, 1)),
+        nn.Sequential(average, conv_norm_act(192, 64, 1)),
     ]
     return Mixed(_numbered(branches), se=None)
 

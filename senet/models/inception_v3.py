@@ -7,9 +7,9 @@ from functools import partial
 
 from torch import nn
 
-from senet.errors import InputError
 from senet.models.config import NetConfig
-from senet.models.inception import ConvNormAct, Kernel, Mixed, Step, convolutions
+from senet.models.conv import Kernel
+from senet.models.inception import Mixed, Step, conv_norm_act, convolutions
 from senet.models.net import Entry, FeatureInfo, Net, classifier, global_pool
 
 __all__ = ["TABLE", "InceptionV3", "InceptionV3Config"]
@@ -26,8 +26,7 @@ class InceptionV3Config(NetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_stages((3, 4, 5))
-        if self.drop_path_rate:
-            raise InputError(f"drop_path_rate is {self.drop_path_rate}, but an Inception network has no shortcuts: 0")
+        self.refuse_drop_path("Inception-v3 has no shortcuts")
 
 
 class InceptionV3(Net):
@@ -45,12 +44,12 @@ class InceptionV3(Net):
     def __init__(self, config: InceptionV3Config) -> None:
         super().__init__()
         self.config = config
-        self.Conv2d_1a_3x3 = ConvNormAct(config.in_chans, 32, 3, stride=2, padding=0)
-        self.Conv2d_2a_3x3 = ConvNormAct(32, 32, 3, padding=0)
-        self.Conv2d_2b_3x3 = ConvNormAct(32, 64, 3)
+        self.Conv2d_1a_3x3 = conv_norm_act(config.in_chans, 32, 3, stride=2, padding=0)
+        self.Conv2d_2a_3x3 = conv_norm_act(32, 32, 3, padding=0)
+        self.Conv2d_2b_3x3 = conv_norm_act(32, 64, 3)
         self.Pool1 = nn.MaxPool2d(3, stride=2)
-        self.Conv2d_3b_1x1 = ConvNormAct(64, 80, 1)
-        self.Conv2d_4a_3x3 = ConvNormAct(80, 192, 3, padding=0)
+        self.Conv2d_3b_1x1 = conv_norm_act(64, 80, 1)
+        self.Conv2d_4a_3x3 = conv_norm_act(80, 192, 3, padding=0)
         self.Pool2 = nn.MaxPool2d(3, stride=2)
         at35, at17, at8 = (partial(_mixed, config, stage) for stage in (3, 4, 5))
         self.Mixed_5b = at35(256, _module_a(192, pooled=32))
@@ -152,7 +151,7 @@ def _module_e(inputs: int) -> list[list[Step]]:
 
 def _fork(name: str) -> Step:
     """1x3 and 3x1 side by side, on 384 channels."""
-    return {f"{name}a": ConvNormAct(384, 384, (1, 3)), f"{name}b": ConvNormAct(384, 384, (3, 1))}
+    return {f"{name}a": conv_norm_act(384, 384, (1, 3)), f"{name}b": conv_norm_act(384, 384, (3, 1))}
 
 
 _PLAIN = InceptionV3Config()

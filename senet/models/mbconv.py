@@ -16,7 +16,7 @@ __all__ = [
     "ACTS",
     "UNITS",
     "Act",
-    "ConvNormAct",
+    "ConvUnit",
     "DepthwiseSeparable",
     "InvertedResidual",
     "Make",
@@ -147,7 +147,7 @@ class InvertedResidual(Unit):
         self.place(make.block("standard", shape.outputs))
 
 
-class ConvNormAct(Unit):
+class ConvUnit(Unit):
     """Convolution kxk, BN, act: MobileNetV3's last stage (arXiv 1905.02244, Table 1). It has no place for a block."""
 
     def build(self, shape: Shape, make: Make) -> None:
@@ -157,7 +157,7 @@ class ConvNormAct(Unit):
 
 
 UNITS: Mapping[str, type[Unit]] = MappingProxyType(
-    {"separable": DepthwiseSeparable, "inverted": InvertedResidual, "conv": ConvNormAct}
+    {"separable": DepthwiseSeparable, "inverted": InvertedResidual, "conv": ConvUnit}
 )
 
 

@@ -123,8 +123,8 @@ class MobileConfig(NetConfig):
         self.check_stages(sites)
         if self.attn is None and self.placement is not None:
             raise InputError("placement says where blocks sit, but attn is none; give attn='se'")
-        if self.drop_path_rate and not self._has_shortcuts():
-            raise InputError("drop_path_rate leaves out branches beside a shortcut, but no unit of trunk has one")
+        if not self._has_shortcuts():
+            self.refuse_drop_path("no unit of trunk has a shortcut")
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
         """A norm with the network's eps and momentum."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from senet.errors import InputError
 from senet.models.config import NetConfig
+from senet.models.conv import ConvNormAct
 from senet.models.net import DropPath, FeatureInfo, Net, classifier, global_pool
 from senet.models.units import MakeBlock
 
@@ -24,11 +25,15 @@ class RegNetConfig(NetConfig):
 
     Stage 1 is the stem, stages 2 to 5 are ``s1`` to ``s4``.
 
+    SE's own hidden width is the network's, see ``input_reduction``; a ``reduction`` in ``attn_options`` counts from
+    the channels of the map that the block sits on.
+
     Args:
         depths: units in each stage.
         widths: channels of each stage.
         group_width: channels of a group of the 3x3 convolutions.
         stem_width: channels of the stem.
+        input_reduction: by what SE's hidden layer is narrower than the input of its unit.
         output_stride: by how much the last map is smaller than the image: 32, or 16 or 8 with dilated convolutions in
             place of strides.
         zero_init_residual: start the last norm of each branch at zero, so that each unit starts as its shortcut.
@@ -38,6 +43,7 @@ class RegNetConfig(NetConfig):
     widths: tuple[int, ...]
     group_width: int
     stem_width: int = 32
+    input_reduction: float = 4.0
     output_stride: Literal[8, 16, 32] = 32
     zero_init_residual: bool = False
 
@@ -45,8 +51,9 @@ class RegNetConfig(NetConfig):
         super().__post_init__()
         if not self.depths or len(self.depths) != len(self.widths):
             raise InputError(f"depths is {list(self.depths)}, widths {list(self.widths)}; give each one number a stage")
-        if min(*self.depths, *self.widths, self.group_width, self.stem_width) < 1:
-            raise InputError("depths and widths have a number below 1; accepted: 1 or more")
+        self.check_positive("depths", "widths", "group_width", "stem_width")
+        if not self.input_reduction > 0:
+            raise InputError(f"input_reduction is {self.input_reduction}; accepted: above 0")
         if any(width % self.group_width for width in self.widths):
             raise InputError(f"widths is {list(self.widths)}; accepted: multiples of group_width, {self.group_width}")
         self.check_stages(range(2, 2 + len(self.depths)))
@@ -56,9 +63,9 @@ class RegNet(Net):
     """A 3x3 convolution and stages of bottlenecks that do not narrow, with a block inside, after the 3x3 convolution.
 
     Radosavovic et al., "Designing Network Design Spaces", arXiv 2003.13678. SE's hidden layer has a quarter of the
-    channels that come into the unit, not of the map's that it recalibrates. Parameter names are timm's. Starts as
-    timm's: convolutions, those of the blocks included, by He's rule with biases of 0, the classifier at a standard
-    deviation of 0.01; but ``zero_init_residual``, on in timm, is off unless asked for.
+    channels that come into the unit, not of the map's that it recalibrates (``input_reduction``). Parameter names are
+    timm's. Starts as timm's: convolutions, those of the blocks included, by He's rule with biases of 0, the classifier
+    at a standard deviation of 0.01; but ``zero_init_residual``, on in timm, is off unless asked for.
     """
 
     head_names = ("head.global_pool", "head.drop", "head.fc")
@@ -77,6 +84,7 @@ class RegNet(Net):
             stage = nn.Sequential()
             for number in range(depth):
                 first = number == 0
+                hidden = max(1, round(channels / config.input_reduction))
                 unit = RegNetUnit(
                     channels,
                     width,
@@ -84,7 +92,7 @@ class RegNet(Net):
                     stride=stride if first else 1,
                     dilation=first_dilation if first else dilation,
                     project=first,
-                    make_block=partial(config.block_at, index + 1, hidden=round(channels / 4)),
+                    make_block=partial(config.block_at, index + 1, hidden=hidden),
                     drop_path=rates.pop(0),
                 )
                 stage.add_module(f"b{number + 1}", unit)
@@ -143,30 +151,6 @@ class RegNetUnit(nn.Module):
         y = self.conv3(y if self.se is None else self.se(y))
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.act3(self.drop_path(y) + shortcut)
-
-
-class ConvNormAct(nn.Module):
-    """A convolution that keeps the size but for its stride, batch norm, and ReLU unless ``act`` is False."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        act: bool = True,
-    ) -> None:
-        super().__init__()
-        padding = dilation * (kernel // 2)
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-        self.act = nn.ReLU(inplace=True) if act else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
 
 
 def _initialise(net: RegNet, config: RegNetConfig) -> None:

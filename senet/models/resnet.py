@@ -20,6 +20,8 @@ __all__ = ["ResNet", "ResNetConfig"]
 class ResNetConfig(NetConfig):
     """The options of a residual network: those of :class:`NetConfig`, and its own.
 
+    Stages are counted as in the SE paper: 1 is the stem, 2 the first stage of units.
+
     Args:
         placement: where in a residual unit the block sits (paper, Fig. 5 and Sec. 6.5): ``"standard"`` at the end
             of the branch before the sum, ``"pre"`` before the branch, ``"post"`` after sum and ReLU,
@@ -63,15 +65,22 @@ class ResNetConfig(NetConfig):
         super().__post_init__()
         if not self.depths or len(self.depths) != len(self.planes):
             raise InputError(f"depths is {list(self.depths)}, planes {list(self.planes)}; give each one number a stage")
-        if min(*self.depths, *self.planes, self.groups, self.base_width, self.narrowing, self.stem_width or 2) < 1:
-            raise InputError("depths, planes, groups and widths have a number below 1; accepted: 1 or more")
-        if min(self.planes) * self.base_width < 64:
-            raise InputError(f"base_width is {self.base_width}: {min(self.planes)} planes leave its groups no channel")
+        self.check_positive("depths", "planes", "groups", "base_width", "narrowing", "stem_width")
         bottleneck, preact = UNITS[self.unit].expansion > 1, issubclass(UNITS[self.unit], PreActUnit)
         if not bottleneck and (self.groups, self.base_width, self.narrowing, self.stride_in) != (1, 64, 1, "3x3"):
             raise InputError(
                 f"groups, base_width, narrowing and stride_in are for bottlenecks, but unit is {self.unit!r}; "
                 "leave them out"
+            )
+        widths = [self.group_width(planes) for planes in self.planes]
+        if 0 in widths:
+            raise InputError(f"base_width is {self.base_width}: {min(self.planes)} planes leave its groups no channel")
+        if any(width % self.narrowing for width in widths):
+            raise InputError(f"narrowing is {self.narrowing}; accepted: what divides the widths of groups, {widths}")
+        if self.stem == "deep" and self.stem_channels < 2:
+            raise InputError(
+                f"stem_width is {self.stem_width}, which leaves a deep stem {self.stem_channels} channel; "
+                "accepted: 2 or more"
             )
         self.check_stages(range(2, 2 + len(self.depths)))
         if self.attn is None and self.placement != "standard":
@@ -83,12 +92,22 @@ class ResNetConfig(NetConfig):
         if self.stem == "cifar" and (self.output_stride, self.stem_pool) != (32, "padded"):
             raise InputError("output_stride and stem_pool are for stem 'imagenet' or 'deep', but stem is 'cifar'")
 
+    @property
+    def stem_channels(self) -> int:
+        """Channels that the stem puts out."""
+        return self.planes[0] if self.stem_width is None else self.stem_width
+
+    def group_width(self, planes: int) -> int:
+        """Channels of a group of the 3x3 convolutions in a stage of so many planes."""
+        return planes * self.base_width // 64
+
 
 class ResNet(Net):
     """A residual network: stem, stages of units, global average, classifier.
 
     He et al., arXiv 1512.03385 (and 1603.05027 with pre-activation units); Xie et al., arXiv 1611.05431 for groups;
-    SE by Hu et al., arXiv 1709.01507v4, Table 1, SENet-154 its appendix. Parameter names are timm's.
+    SE by Hu et al., arXiv 1709.01507v4, Table 1, SENet-154 its appendix. Parameter names are timm's where timm has the
+    network.
 
     Shapes: (N, in_chans, H, W) -> (N, num_classes), or (N, channels) where num_classes is 0.
     """
@@ -97,7 +116,7 @@ class ResNet(Net):
         super().__init__()
         self.config = config
         preact = issubclass(UNITS[config.unit], PreActUnit)
-        channels = config.stem_width or config.planes[0]
+        channels = config.stem_channels
         self.conv1, reduction = _stem(config, channels)
         if not preact:
             self.bn1 = nn.BatchNorm2d(channels)
@@ -117,7 +136,7 @@ class ResNet(Net):
             stage = nn.Sequential()
             for number in range(depth):
                 first = number == 0
-                width = planes * config.base_width // 64 * config.groups
+                width = config.group_width(planes) * config.groups
                 shape = Shape(
                     inputs=channels,
                     width=width,

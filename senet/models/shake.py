@@ -34,7 +34,7 @@ class ShakeShakeConfig(NetConfig):
         backward_mix: by which shares gradients are shared out among them: ``"shake"``, drawn anew, ``"even"``, or
             ``"keep"``, those of the way forward.
         mix_per: draw shares for each ``"image"``, or for the whole ``"batch"``.
-        placement: ``"sum"``, a block on the mixture of the branches, or ``"branch"``, one at the end of each.
+        placement: ``"standard"``, a block on the mixture of the branches, or ``"branch"``, one at the end of each.
     """
 
     unit: Literal["basic", "bottleneck"]
@@ -45,21 +45,20 @@ class ShakeShakeConfig(NetConfig):
     forward_mix: ForwardMix = "shake"
     backward_mix: BackwardMix = "shake"
     mix_per: MixPer = "image"
-    placement: ShakePlacement = "sum"
+    placement: ShakePlacement = "standard"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.depths or len(self.depths) != len(self.planes):
             raise InputError(f"depths is {list(self.depths)}, planes {list(self.planes)}; give each one number a stage")
-        if min(*self.depths, *self.planes, self.groups, self.stem_width) < 1:
-            raise InputError("depths, planes, groups or stem_width have a number below 1; accepted: 1 or more")
+        self.check_positive("depths", "planes", "groups", "stem_width")
         if self.unit == "basic" and self.groups != 1:
             raise InputError(f"groups is {self.groups}, but basic units have none; leave it out")
         if self.unit == "basic" and any(planes % 2 for planes in self.planes):
             raise InputError(f"planes is {list(self.planes)}; accepted: even numbers, for shortcuts of two halves")
         if self.mix_per == "batch" and "shake" not in (self.forward_mix, self.backward_mix):
             raise InputError("mix_per says for what shares are drawn, but none is; give forward_mix='shake'")
-        if self.attn is None and self.placement != "sum":
+        if self.attn is None and self.placement != "standard":
             raise InputError("placement says where blocks sit, but attn is none; give attn='se'")
         self.check_stages(range(2, 2 + len(self.depths)))
 
@@ -74,8 +73,8 @@ class ShakeShake(Net):
     out whole mixtures.
 
     Where the paper leaves it open: it does not say whether SE recalibrates the mixture or each branch. Its Sec. 3.3
-    puts one block on what a unit adds to its shortcut, which is the mixture: ``placement="sum"``, 96,768 weights in
-    26 2x96d. ``placement="branch"`` is the other reading, with twice as many. No figure tells them apart.
+    puts one block on what a unit adds to its shortcut, which is the mixture: ``placement="standard"``, 96,768 weights
+    in 26 2x96d. ``placement="branch"`` is the other reading, with twice as many. No figure tells them apart.
 
     Shapes: (N, in_chans, H, W) -> (N, num_classes), or (N, channels) where num_classes is 0.
     """

@@ -16,7 +16,7 @@ from senet.models.units import Shape, conv1x1, conv3x3
 
 __all__ = ["SHAKE_UNITS", "ShakeBasic", "ShakeBottleneck", "ShakePlacement", "ShakeUnit", "ShiftedShortcut"]
 
-ShakePlacement = Literal["sum", "branch"]
+ShakePlacement = Literal["standard", "branch"]
 
 
 class ShiftedShortcut(nn.Module):
@@ -43,7 +43,7 @@ class ShakeUnit(nn.Module):
     Args:
         shape: of each branch.
         mix: mixes them.
-        placement: ``"sum"``, one block on the mixture, or ``"branch"``, one at the end of each branch.
+        placement: ``"standard"``, one block on the mixture, or ``"branch"``, one at the end of each branch.
         make_block: channels -> a block, or None.
         drop_path: probability of leaving out the mixture.
     """
@@ -69,9 +69,9 @@ class ShakeUnit(nn.Module):
                 if block is not None:
                     branch.add_module("se", block)
         self.mix = mix
-        self.se = make_block(shape.outputs) if placement == "sum" else None
+        self.se = make_block(shape.outputs) if placement == "standard" else None
         self.drop_path = DropPath(drop_path)
-        self.downsample = self.shortcut(shape) if shape.inputs != shape.outputs else None
+        self.downsample = self.shortcut(shape) if shape.stride > 1 or shape.inputs != shape.outputs else None
 
     def activation(self) -> nn.Module:
         """The non-linearity that is outside of the branches."""
@@ -94,7 +94,7 @@ class ShakeUnit(nn.Module):
 class ShakeBasic(ShakeUnit):
     """ReLU, then twice [conv3x3, BN, ReLU, conv3x3, BN], mixed, + shortcut. No ReLU after the sum.
 
-    Where the channels change, the shortcut too starts from the ReLU, and is a :class:`ShiftedShortcut`.
+    Where the shape changes, the shortcut too starts from the ReLU, and is a :class:`ShiftedShortcut`.
     """
 
     def activation(self) -> nn.Module:
@@ -123,7 +123,7 @@ class ShakeBasic(ShakeUnit):
 class ShakeBottleneck(ShakeUnit):
     """Twice [conv1x1, BN, ReLU, grouped conv3x3, BN, ReLU, conv1x1, BN], mixed, + shortcut, ReLU.
 
-    The branches are ResNeXt's (arXiv 1611.05431, Fig. 3c); where the channels change, the shortcut is conv1x1, BN.
+    The branches are ResNeXt's (arXiv 1611.05431, Fig. 3c); where the shape changes, the shortcut is conv1x1, BN.
     """
 
     expansion = 4

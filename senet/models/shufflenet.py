@@ -48,6 +48,8 @@ class ShuffleNetConfig(NetConfig):
                 f"width is {self.width}, which makes the stages {list(self.channels())} channels wide; "
                 "give one that makes each wider than the one before, for example 0.25"
             )
+        if max(self.depths) == 1:
+            self.refuse_drop_path(f"depths is {list(self.depths)}, and the first unit of a stage adds to no shortcut")
         self.check_stages(range(2, 2 + len(self.depths)))
 
     def channels(self) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ def evaluate_run(
         progress: is told how many images of how many are decoded.
 
     Raises:
-        InputError: there are no such images, or their classes are not the network's.
+        InputError: there are no such images, or their classes are not the network's. Where a network's classes have
+            no names, the folders are taken for them in the order of theirs.
     """
     spec = trained.data
     if data is None:
@@ -59,7 +60,12 @@ def evaluate_run(
         images = (
             load_split(spec, "val", progress=progress)
             if own
-            else load_eval(spec, classes=trained.classes, progress=progress)
+            else load_eval(spec, classes=trained.classes if trained.named else None, progress=progress)
+        )
+    if len(images.classes) != len(trained.classes):
+        raise InputError(
+            f"{data} has {len(images.classes)} class folders for a network of {len(trained.classes)} classes, whose "
+            "names nobody says; give a folder for each, in the order of its outputs when sorted by name"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = make_loader(images, spec, train=False, seed=0, device=device)

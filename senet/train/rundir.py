@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from senet.errors import InputError
 from senet.files import draft_of, write_whole
-from senet.models import create_model
+from senet.models.net import Net
+from senet.models.registry import build
 from senet.options import flatten, to_plain
 from senet.train.recipe import Model, Recipe
 
@@ -120,9 +119,11 @@ def read_summary(out: Path) -> dict[str, Any]:
     return {**summary, "run": str(out)}
 
 
-def build_model(spec: Model, channels: int, num_classes: int) -> nn.Module:
+def build_model(spec: Model, channels: int, num_classes: int) -> Net:
     """The recipe's network for given data, with fresh weights."""
     own = sorted({"num_classes", "in_chans", "features_only", "out_indices"} & spec.options.keys())
     if own:
         raise InputError(f"model option {own[0]!r} follows from the data; leave it out")
-    return create_model(spec.name, num_classes=num_classes, in_chans=channels, **spec.options)
+    if "pretrained" in spec.options:  # a run that is read back must not need the file it began with
+        raise InputError("model option 'pretrained' is no part of a network, and a recipe starts from fresh weights")
+    return build(spec.name, {"num_classes": num_classes, "in_chans": channels, **spec.options})

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from senet.errors import InputError
+from senet.errors import InputError, did_you_mean
 from senet.models import create_model
+from senet.models.net import Net
 from senet.models.registry import MODELS, build
 from senet.models.weights.caffe import ilsvrc2012_synsets
 from senet.models.weights.files import load_into, read_tensors
+from senet.models.weights.layouts.reading import is_file_name
 from senet.models.weights.loading import origin_of
 from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pretrained import find_weight
@@ -24,6 +26,8 @@ from senet.train.rundir import build_model
 
 __all__ = ["Trained", "read_trained"]
 
+_HOW = {field.name for field in fields(Preprocessing)} | {"batch_size", "workers", "cache"}
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -33,15 +37,17 @@ class Trained:
         model: in evaluation mode.
         data: how images are brought to it and, of a run, which ones it was trained on.
         classes: their names; a number each where nobody says them.
+        named: whether somebody says them.
         recipe: of a run; None for weights that others have trained.
         info: what the file says besides.
     """
 
-    model: nn.Module
+    model: Net
     data: Data
     classes: tuple[str, ...]
     recipe: Recipe | None
     info: dict[str, Any]
+    named: bool = True
 
 
 def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[str, Any] | None = None) -> Trained:
@@ -51,7 +57,8 @@ def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[s
         what: a run's folder; a file of weights, of a run or written by ``senet convert``; or a network with weights on
             the hub, ``"seresnet50"`` for the default ones, ``"seresnet50.a1_in1k"`` for those of a tag.
         weights: in a folder, ``"model"`` for the last epoch's weights or ``"best"``.
-        changes: of how images are brought to it, fields of :class:`senet.train.recipe.Data`: ``{"size": 320}``.
+        changes: of how images are brought to it: fields of :class:`Preprocessing`, ``{"size": 320}``, and
+            ``batch_size``, ``workers`` and ``cache``.
 
     Raises:
         InputError: there is no such thing, or its weights are no weights, are cut off, or belong to another network.
@@ -59,13 +66,23 @@ def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[s
     if weights not in ("model", "best"):
         raise InputError(f"weights is {weights!r}; accepted: 'model' (of the last epoch), 'best'")
     path, changes = Path(what), dict(changes or {})
+    if unknown := changes.keys() - _HOW:
+        name = min(unknown)
+        raise InputError(f"how images reach a network has no field {name!r}{did_you_mean(name, _HOW)}")
+    if not path.is_dir() and weights != "model":
+        raise InputError(f"weights is {weights!r}, but {what} is no run's folder; leave it out")
     if path.is_dir():
         trained = _of_folder(path, weights)
-    elif path.exists() or str(what).partition(".")[0] not in MODELS:
-        trained = _of_file(path, says_how=bool(changes))
+    elif path.exists() or is_file_name(str(what)) or str(what).partition(".")[0] not in MODELS:
+        trained = _of_file(path, says_how=changes.keys() >= {"size", "mean", "std"})
     else:
         trained = _of_hub(str(what))
-    return replace(trained, data=override(trained.data, changes, what="preprocessing"))
+    trained = replace(trained, data=override(trained.data, changes, what="preprocessing"))
+    channels = trained.model.config.in_chans
+    if trained.data.channels != channels:
+        given = trained.data.channels
+        raise InputError(f"{what} takes images of {channels} channels, not {given}; give channels, mean and std of its")
+    return trained
 
 
 def _of_folder(folder: Path, weights: str) -> Trained:
@@ -88,13 +105,13 @@ def _of_file(path: Path, *, says_how: bool) -> Trained:
         raise InputError(f"{path} holds no weights of a trained network; name model.safetensors or best.safetensors")
     if info.get("preprocessing") is None and not says_how:
         raise InputError(
-            f"{path} does not say how images are brought to it; say so by --set size=224, resize, mean ..."
+            f"{path} does not say how images are brought to it; say so by --set size=224 --set 'mean=[0.485, ...]' "
+            "--set 'std=[0.229, ...]', or convert it again with --like"
         )
     model = build(*origin)
     load_into(model, tensors, what=str(path))
     preprocessing = build_value(Preprocessing, info.get("preprocessing") or {}, what=f"the preprocessing in {path}")
-    named = info.get("classes") or range(model.config.num_classes)
-    return _of_others(model, preprocessing, [str(name) for name in named], info)
+    return _of_others(model, preprocessing, info.get("classes"), info)
 
 
 def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
@@ -112,12 +129,14 @@ def _of_hub(what: str) -> Trained:
     if not weight.num_classes:
         raise InputError(f"{weight} has no classifier; take it as a backbone by create_model, or name other weights")
     model = create_model(name, pretrained=weight.tag)
+    assert isinstance(model, Net)
     imagenet = weight.num_classes == len(ilsvrc2012_synsets())
-    classes = sorted(ilsvrc2012_synsets()) if imagenet else [str(number) for number in range(weight.num_classes)]
-    return _of_others(model, weight.preprocessing, classes, {})
+    return _of_others(model, weight.preprocessing, sorted(ilsvrc2012_synsets()) if imagenet else None, {})
 
 
-def _of_others(model: nn.Module, preprocessing: Preprocessing, classes: list[str], info: dict[str, Any]) -> Trained:
+def _of_others(model: Net, preprocessing: Preprocessing, classes: list[str] | None, info: dict[str, Any]) -> Trained:
     how: dict[str, Any] = to_plain(preprocessing)
     data = override(Data("folder", augment="none"), how, what="preprocessing")
-    return Trained(model.eval(), data, tuple(classes), None, info)
+    outputs = range(model.config.num_classes)
+    names = tuple(str(name) for name in classes or outputs)
+    return Trained(model.eval(), data, names, None, info, named=classes is not None)

@@ -10,7 +10,7 @@ from torch import nn
 
 from senet.errors import InputError
 from senet.models import create_model
-from senet.models.inception import ConvNormAct, Mixed, convolutions
+from senet.models.inception import Mixed, conv_norm_act, convolutions
 
 NAMES = ["bn_inception", "inception_v3", "inception_resnet_v2"]
 SE = ["sebn_inception", "seinception_v3", "seinception_resnet_v2"]
@@ -30,20 +30,8 @@ def net(name, built, randomise):
     return randomise(copy.deepcopy(built[name]))
 
 
-def test_convolution_norm_relu(naive):
-    layer = ConvNormAct(3, 4, (1, 3), stride=2, padding=0, eps=0.5).double()
-    x = torch.randn(2, 3, 5, 7, dtype=torch.float64)
-    y = layer.train()(x)
-    convolved = nn.functional.conv2d(x, layer.conv.weight, stride=2)
-    expected = naive.activations["relu"](naive.norm(layer.bn, naive.array(convolved)))
-    torch.testing.assert_close(y, torch.from_numpy(expected))
-    assert layer.conv.bias is None
-    assert y.shape == (2, 4, 3, 3)
-
-
-@pytest.mark.parametrize("kernel", [1, 3, 5, (1, 7), (7, 1)])
-def test_without_padding_given_the_size_stays(kernel):
-    assert ConvNormAct(2, 3, kernel)(torch.randn(2, 2, 9, 8)).shape == (2, 3, 9, 8)
+def test_the_eps_of_norms_is_tensorflows():
+    assert conv_norm_act(2, 3, 1).bn.eps == convolutions(2, (3, 1))[0].bn.eps == 1e-3
 
 
 def test_only_the_last_convolution_halves():
@@ -173,7 +161,7 @@ def test_what_they_refuse(name):
         with pytest.raises(InputError, match=r"stages is \[6\]; accepted: any of \[3, 4, 5\]"):
             create_model(name, stages=(6,))
     if "resnet" not in name:
-        with pytest.raises(InputError, match=r"drop_path_rate is 0\.1, but .* no shortcuts"):
+        with pytest.raises(InputError, match=r"^drop_path_rate is 0\.1, but .*Inception\S* has no shortcuts; leave"):
             create_model(name, drop_path_rate=0.1)
     with pytest.raises(InputError, match="output_stride"):
         create_model(name, output_stride=16)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from senet.blocks import SqueezeExcite
-from senet.models.mbconv import ACTS, UNITS, ConvNormAct, DepthwiseSeparable, InvertedResidual, Make, Shape
+from senet.models.mbconv import ACTS, UNITS, ConvUnit, DepthwiseSeparable, InvertedResidual, Make, Shape
 
 NARROW = Shape(inputs=8, width=8, outputs=8)
 WIDE = Shape(inputs=8, width=24, outputs=8)
@@ -151,7 +151,7 @@ def test_drop_path_leaves_the_shortcut(randomise):
 
 @pytest.mark.parametrize("act", list(ACTS))
 def test_activations(act, naive):
-    unit = ConvNormAct(Shape(inputs=2, width=2, outputs=3, kernel=1), parts(act=act)).eval().double()
+    unit = ConvUnit(Shape(inputs=2, width=2, outputs=3, kernel=1), parts(act=act)).eval().double()
     x = 8 * torch.randn(2, 2, 4, 4, dtype=torch.float64)
     linear = naive.norm(unit.bn1, naive.linear(unit.conv, x.numpy()))
     expected = linear.clip(0, 6) if act == "relu6" else naive.activations[act](linear)

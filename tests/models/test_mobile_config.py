@@ -81,7 +81,7 @@ def test_stages_are_refused(changes, message):
         ({"placement": "post", "attn": "se"}, r"option 'placement' is 'post'; accepted: 'standard' or 'depthwise' or"),
         ({"attn": "se", "stages": (1,)}, r"^stages is \[1\]; accepted: any of \[2\] \(the stem is stage 1\)$"),
         ({"attn": "se", "trunk": (MobileStage(**PLAIN),)}, r"^attn is 'se', but no stage of trunk has a site"),
-        ({"drop_path_rate": 0.1}, r"^drop_path_rate leaves out branches beside a shortcut, but no unit of trunk has"),
+        ({"drop_path_rate": 0.1}, r"^drop_path_rate is 0.1, but no unit of trunk has a shortcut; leave it out$"),
     ],
 )
 def test_networks_are_refused(changes, message):
@@ -98,7 +98,7 @@ def test_drop_path_where_there_is_a_shortcut(trunk):
 
 @pytest.mark.parametrize("trunk", [(stage(outputs=32, stride=2),), (stage(unit="separable", expansions=(1.0, 1.0)),)])
 def test_no_drop_path_where_there_is_none(trunk):
-    with pytest.raises(InputError, match="no unit of trunk has one"):
+    with pytest.raises(InputError, match="no unit of trunk has a shortcut"):
         config(trunk=trunk, drop_path_rate=0.1)
 
 

@@ -153,6 +153,14 @@ def test_hidden_widths_are_a_quarter_of_what_comes_into_the_unit():
     assert [unit.se.fc1.out_channels for unit in units(other)] == [unit.se.fc1.in_channels // 4 for unit in units(net)]
 
 
+@pytest.mark.parametrize("reduction", [2.5, 7, 1000])
+def test_hidden_widths_by_another_reduction(reduction):
+    with torch.device("meta"):
+        net = create_model("regnety_004", input_reduction=reduction)
+    expected = [max(1, round(unit.conv1.conv.in_channels / reduction)) for unit in units(net)]
+    assert [unit.se.fc1.out_channels for unit in units(net)] == expected
+
+
 def test_the_block_sits_after_the_3x3_convolution(randomise):
     unit = randomise(small()).s2.b2
     x = torch.randn(2, 24, 9, 9)
@@ -271,8 +279,12 @@ def test_maps_of_a_backbone(channels, stride, randomise):
     [
         ({"depths": (1, 1)}, r"^depths is \[1, 1\], widths \[16, 24, 40, 48\]; give each one number a stage$"),
         ({"depths": (), "widths": ()}, r"^depths is \[\]"),
-        ({"depths": (1, 0, 1, 1)}, r"have a number below 1; accepted: 1 or more$"),
-        ({"group_width": 0}, r"have a number below 1"),
+        ({"depths": (1, 0, 1, 1)}, r"^depths is \[1, 0, 1, 1\]; accepted: numbers of 1 or more$"),
+        ({"group_width": 0}, r"^group_width is 0; accepted: 1 or more$"),
+        ({"stem_width": 0}, r"^stem_width is 0; accepted"),
+        ({"input_reduction": 0.0}, r"^input_reduction is 0.0; accepted: above 0$"),
+        ({"input_reduction": float("nan")}, r"^input_reduction is nan"),
+        ({"attn": "se", "attn_options": {"rounding": "timm"}}, r"^rounding is 'timm', but the network itself gives SE"),
         ({"group_width": 16}, r"^widths is \[16, 24, 40, 48\]; accepted: multiples of group_width, 16$"),
         ({"output_stride": 4}, r"option 'output_stride' is 4; accepted: 8, 16, 32$"),
         ({"attn": "se", "stages": (1, 2)}, r"^stages is \[1, 2\]; accepted: any of \[2, 3, 4, 5\]"),

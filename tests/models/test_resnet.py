@@ -145,6 +145,15 @@ def test_zero_init_residual_starts_each_unit_as_its_shortcut(randomise):
     torch.testing.assert_close(unit(x), x)
 
 
+@pytest.mark.parametrize(("groups", "base_width", "narrowing"), [(1, 64, 64), (32, 4, 4), (3, 6, 2), (3, 5, 1)])
+def test_groups_of_any_width_that_narrowing_divides(groups, base_width, narrowing):
+    options = {"groups": groups, "base_width": base_width, "narrowing": narrowing, "stem": "deep", "stem_width": 2}
+    net = ResNet(ResNetConfig(unit="bottleneck", depths=(1, 1), planes=(64, 128), num_classes=5, **options)).eval()
+    conv = net.layer2[0].conv2
+    assert conv.weight.shape == (2 * base_width * groups, 2 * base_width // narrowing, 3, 3)
+    assert net(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -152,9 +161,15 @@ def test_zero_init_residual_starts_each_unit_as_its_shortcut(randomise):
         ({"stem": "tiny"}, r"option 'stem' is 'tiny'; accepted: 'imagenet', 'deep', 'cifar'$"),
         ({"depths": (1, 1)}, r"^depths is \[1, 1\], planes \[64, 128, 256, 512\]; give each one number a stage$"),
         ({"depths": ()}, r"^depths is \[\]"),
-        ({"depths": (1, 1, 0, 1)}, r"have a number below 1; accepted: 1 or more$"),
-        ({"planes": (64, 0, 1, 1)}, r"have a number below 1"),
-        ({"groups": 0}, r"have a number below 1"),
+        ({"depths": (1, 1, 0, 1)}, r"^depths is \[1, 1, 0, 1\]; accepted: numbers of 1 or more$"),
+        ({"planes": (64, 0, 1, 1)}, r"^planes is \[64, 0, 1, 1\]; accepted"),
+        ({"groups": 0}, r"^groups is 0; accepted: 1 or more$"),
+        ({"base_width": 0}, r"^base_width is 0; accepted"),
+        ({"narrowing": 0}, r"^narrowing is 0; accepted"),
+        ({"stem_width": 0}, r"^stem_width is 0; accepted: 1 or more$"),
+        ({"stem": "deep", "stem_width": 1}, r"^stem_width is 1, which leaves a deep stem 1 channel; accepted: 2 or mo"),
+        ({"stem": "deep", "planes": (1, 2, 4, 8)}, r"^stem_width is None, which leaves a deep stem 1 channel"),
+        ({"narrowing": 2}, r"narrowing and stride_in are for bottlenecks, but unit is 'basic'"),
         (
             {"groups": 2},
             r"^groups, base_width, narrowing and stride_in are for bottlenecks, but unit is 'basic'; leave them out$",
@@ -162,6 +177,15 @@ def test_zero_init_residual_starts_each_unit_as_its_shortcut(randomise):
         (
             {"unit": "bottleneck", "planes": (8, 8, 8, 8), "base_width": 4},
             r"^base_width is 4: 8 planes leave its groups no",
+        ),
+        (
+            {"unit": "bottleneck", "narrowing": 3},
+            r"^narrowing is 3; accepted: what divides the widths of groups, \[64, 128, 256, 512\]$",
+        ),
+        ({"unit": "bottleneck", "narrowing": 128}, r"^narrowing is 128; accepted"),
+        (
+            {"unit": "bottleneck", "groups": 32, "base_width": 4, "narrowing": 8},
+            r"^narrowing is 8; accepted: what divides the widths of groups, \[4, 8, 16, 32\]$",
         ),
         (
             {"unit": "preact_basic", "shortcut": "pad"},

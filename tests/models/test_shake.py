@@ -15,7 +15,7 @@ from senet.models.shake_units import ShiftedShortcut
 
 NAMES = ["cifar_seshake26_2x96d", "cifar_seshake29_2x4x64d"]
 EACH = pytest.mark.parametrize("name", NAMES)
-PLACEMENTS = pytest.mark.parametrize("placement", ["sum", "branch"])
+PLACEMENTS = pytest.mark.parametrize("placement", ["standard", "branch"])
 NO_BIAS = {"bias": False}
 
 
@@ -96,7 +96,7 @@ class Reference:
                 name, stride = f"layer{stage + 1}.{number}", 2 if stage and not number else 1
                 a, b = (self.branch(x, f"{name}.branch{i}", stride) for i in (1, 2))
                 mixed = self.share * a + (1 - self.share) * b
-                mixed = self.se(mixed, f"{name}.se") if self.config.placement == "sum" else mixed
+                mixed = self.se(mixed, f"{name}.se") if self.config.placement == "standard" else mixed
                 x = mixed + self.shortcut(x, f"{name}.downsample", stride)
                 x = x if basic else F.relu(x)
         x = F.relu(x).mean((2, 3))
@@ -169,6 +169,14 @@ def test_training_mixes_by_shares_of_its_own(name, placement, randomise, monkeyp
 
 
 @EACH
+def test_a_stage_that_is_smaller_but_not_wider(name, randomise):
+    net = randomise(small(name, planes=(16, 16, 16))).double().eval()
+    x = torch.randn(2, 3, 17, 16, dtype=torch.float64)
+    torch.testing.assert_close(net(x), Reference(net, share=0.5)(x))
+    assert [unit.downsample is not None for unit in units(net)[1:]] == [True, False, True]
+
+
+@EACH
 def test_each_unit_draws_its_own_shares(name, monkeypatch):
     drawn = []
     rand = torch.rand
@@ -206,7 +214,7 @@ def test_gates_of_one_make_the_plain_twin(name, placement, randomise):
     x = torch.randn(2, 3, 16, 16)
     assert not torch.allclose(net(x), twin(x))
     blocks = [module for key, module in net.named_modules() if key.endswith(".se")]
-    assert len(blocks) == (4 if placement == "sum" else 8)
+    assert len(blocks) == (4 if placement == "standard" else 8)
     for block in blocks:
         block.gate = nn.Identity()
         nn.init.zeros_(block.fc2.weight)
@@ -223,7 +231,7 @@ def test_any_block_in_the_stages_that_are_named(name, placement, attn, stages):
     for number in (2, 3, 4):
         for unit in net.get_submodule(f"layer{number - 1}"):
             wanted = stages is None or number in stages
-            assert (unit.se is not None) == (wanted and placement == "sum")
+            assert (unit.se is not None) == (wanted and placement == "standard")
             assert [hasattr(branch, "se") for branch in (unit.branch1, unit.branch2)] == [
                 wanted and placement == "branch"
             ] * 2
@@ -318,9 +326,9 @@ BOTTLENECK = {**BASIC, "unit": "bottleneck"}
         ({**BASIC, "mix_per": "pixel"}, r"option 'mix_per' is 'pixel'; accepted: 'image', 'batch'$"),
         ({**BASIC, "depths": (1,)}, r"^depths is \[1\], planes \[8, 16\]; give each one number a stage$"),
         ({**BASIC, "depths": (), "planes": ()}, r"^depths is \[\], planes \[\]"),
-        ({**BASIC, "depths": (1, 0)}, r"have a number below 1; accepted: 1 or more$"),
-        ({**BASIC, "stem_width": 0}, r"have a number below 1; accepted: 1 or more$"),
-        ({**BOTTLENECK, "groups": 0}, r"have a number below 1; accepted: 1 or more$"),
+        ({**BASIC, "depths": (1, 0)}, r"^depths is \[1, 0\]; accepted: numbers of 1 or more$"),
+        ({**BASIC, "stem_width": 0}, r"^stem_width is 0; accepted: 1 or more$"),
+        ({**BOTTLENECK, "groups": 0}, r"^groups is 0; accepted: 1 or more$"),
         ({**BASIC, "groups": 2}, r"^groups is 2, but basic units have none; leave it out$"),
         ({**BASIC, "planes": (8, 15)}, r"^planes is \[8, 15\]; accepted: even numbers"),
         (
@@ -328,7 +336,7 @@ BOTTLENECK = {**BASIC, "unit": "bottleneck"}
             r"^mix_per says for what shares are drawn, but none is; give forward_mix='shake'$",
         ),
         ({**BASIC, "placement": "branch"}, r"^placement says where blocks sit, but attn is none; give attn='se'$"),
-        ({**BASIC, "attn": "se", "placement": "pre"}, r"option 'placement' is 'pre'; accepted: 'sum', 'branch'$"),
+        ({**BASIC, "attn": "se", "placement": "pre"}, r"option 'placement' is 'pre'; accepted: 'standard', 'branch'$"),
         ({**BASIC, "attn": "se", "stages": (4,)}, r"^stages is \[4\]; accepted: any of \[2, 3\]"),
     ],
 )

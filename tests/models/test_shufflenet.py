@@ -257,6 +257,10 @@ def test_convolutions_start_by_what_a_group_sees():
         ({"depths": (4, 0, 4)}, r"^depths is \[4, 0, 4\]; accepted"),
         ({"attn": "se", "stages": (1, 2)}, r"^stages is \[1, 2\]; accepted: any of \[2, 3, 4\]"),
         ({"stages": (2,)}, r"attn is none; give attn='se'$"),
+        (
+            {"depths": (1, 1, 1), "drop_path_rate": 0.1},
+            r"^drop_path_rate is 0.1, but depths is \[1, 1, 1\], and the first unit of a stage adds to no short",
+        ),
     ],
 )
 def test_refusals(options, message):

@@ -280,9 +280,9 @@ def test_maps_of_a_backbone(channels, randomise):
     [
         ({"depths": (1, 1)}, r"^depths is \[1, 1\], widths \[64, 128, 256, 512, 512\]; give each one number a stage$"),
         ({"depths": (), "widths": ()}, r"^depths is \[\]"),
-        ({"depths": (1, 0, 1, 1, 1)}, r"^depths and widths have a number below 1"),
-        ({"drop_path_rate": 0.1}, r"^drop_path_rate leaves out residual units, but VGG has none; leave it out$"),
-        ({"attn": "se", "stages": (1, 6)}, r"^stages is \[1, 6\]; accepted: any of \[1, 2, 3, 4, 5\]"),
+        ({"depths": (1, 0, 1, 1, 1)}, r"^depths is \[1, 0, 1, 1, 1\]; accepted: numbers of 1 or more$"),
+        ({"drop_path_rate": 0.1}, r"^drop_path_rate is 0.1, but VGG has no shortcuts; leave it out$"),
+        ({"attn": "se", "stages": (1, 6)}, r"^stages is \[1, 6\]; accepted: any of \[1, 2, 3, 4, 5\]$"),
     ],
 )
 def test_refusals(options, message):

@@ -84,3 +84,8 @@ def test_reading_what_is_no_run(tiny, tmp_path):
 def test_what_follows_from_the_data_is_no_option():
     with pytest.raises(InputError, match="'num_classes' follows from the data"):
         build_model(Model("cifar_resnet8", {"num_classes": 3}), 3, 10)
+
+
+def test_a_run_does_not_need_the_file_it_began_with():
+    with pytest.raises(InputError, match="'pretrained' is no part of a network"):
+        build_model(Model("cifar_resnet8", {"pretrained": "x.safetensors"}), 3, 10)

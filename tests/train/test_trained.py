@@ -84,13 +84,16 @@ def others(tmp_path):
 
 
 def test_weights_of_others_need_to_be_told_how_images_reach_them(others):
-    with pytest.raises(InputError, match=r"does not say how images are brought to it; say so by --set size=224"):
+    with pytest.raises(InputError, match="does not say how images are brought to it; say so by --set size=224 --set"):
         read_trained(others)
-    trained = read_trained(others, changes={"size": 48, "resize": 64, "interpolation": "bicubic"})
+    how = {"size": 48, "resize": 64, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    with pytest.raises(InputError, match="does not say how"):
+        read_trained(others, changes={"size": 48})
+    trained = read_trained(others, changes=how)
     assert (trained.data.size, trained.data.resize, trained.data.interpolation) == (48, 64, "bicubic")
     assert (trained.recipe, trained.classes) == (None, ("0", "1", "2"))
     assert not trained.model.training
-    with pytest.raises(InputError, match="preprocessing has no option 'sise'; did you mean 'size'"):
+    with pytest.raises(InputError, match="how images reach a network has no field 'sise'; did you mean 'size'"):
         read_trained(others, changes={"sise": 48})
     with pytest.raises(InputError, match="these weights do not come from a run"):
         held_out(trained)
@@ -147,3 +150,49 @@ def test_what_is_neither_file_nor_network(tmp_path):
         read_trained("cifar_resnet8")
     with pytest.raises(InputError, match="'seresnet50' has no pretrained weights called 'a1'"):
         read_trained("seresnet50.a1")
+
+
+def test_a_converted_file_is_evaluated_in_the_order_of_its_outputs(others, tmp_path):
+    for name in "abc":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.effect_noise((60, 80), 90).convert("RGB").save(tmp_path / "data" / name / "a.png")
+    how = {"size": 48, "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert evaluate_run(read_trained(others, changes=how), tmp_path / "data").images == 3
+    (tmp_path / "data" / "d").mkdir()
+    Image.effect_noise((60, 80), 90).convert("RGB").save(tmp_path / "data" / "d" / "a.png")
+    with pytest.raises(InputError, match="has 4 class folders for a network of 3 classes"):
+        evaluate_run(read_trained(others, changes=how), tmp_path / "data")
+
+
+def test_a_file_converted_like_others_says_all(tmp_path):
+    from torchvision.models import resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", tmp_path / "ours.safetensors", "resnet18", like="resnet18.tv_in1k")
+    trained = read_trained(tmp_path / "ours.safetensors")
+    assert (trained.data.size, trained.classes[0]) == (224, "n01440764")
+    assert create_model("resnet18", pretrained=tmp_path / "ours.safetensors").loaded.preprocessing.size == 224
+
+
+def test_other_channels_are_refused(tmp_path):
+    net = create_model("seresnet18", num_classes=2, in_chans=1)
+    info = {"model": "seresnet18", "options": {"num_classes": 2, "in_chans": 1}}
+    write_tensors(tmp_path / "w.safetensors", net.state_dict(), info)
+    with pytest.raises(InputError, match="takes images of 1 channels, not 3"):
+        read_trained(tmp_path / "w.safetensors", changes={"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3})
+    assert (
+        read_trained(
+            tmp_path / "w.safetensors", changes={"size": 32, "mean": [0.5], "std": [0.5], "channels": 1}
+        ).data.channels
+        == 1
+    )
+
+
+def test_best_is_for_folders(others):
+    with pytest.raises(InputError, match="is no run's folder; leave it out"):
+        read_trained(others, weights="best")
+
+
+def test_a_file_that_is_not_there_is_no_tag():
+    with pytest.raises(InputError, match=r"seresnet50.safetensors: no such file"):
+        read_trained("seresnet50.safetensors")

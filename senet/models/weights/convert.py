@@ -21,6 +21,7 @@ from senet.models.weights.layouts import LAYOUTS, detect, from_ours, to_ours, tr
 from senet.models.weights.layouts.reading import Weights, read_weights
 from senet.models.weights.layouts.translate import classifier_keys, first_convolution
 from senet.models.weights.loading import about, layout_of, origin_of
+from senet.models.weights.pretrained import find_weight
 from senet.options import to_plain
 
 __all__ = ["Converted", "convert"]
@@ -58,6 +59,7 @@ def convert(
     to: str = "senet",
     layout: str | None = None,
     entry: str | None = None,
+    like: str | None = None,
 ) -> Converted:
     """Writes the weights of one file into another, under other names.
 
@@ -73,6 +75,8 @@ def convert(
         to: the layout to write, a name from ``senet.models.weights.layouts.LAYOUTS``.
         layout: the layout of the source; None: told by the names themselves.
         entry: of a checkpoint that holds several things.
+        like: weights on the hub, ``"seresnet50.a1_in1k"``, whose preprocessing and classes these have too; for files
+            that say neither.
 
     Raises:
         InputError: a file cannot be read or written, or does not fit the network; nothing is written.
@@ -98,7 +102,7 @@ def convert(
     origin = "caffe" if caffe else layout
     if to == "senet":
         said = {"file": source.name, "layout": origin, "taken": list(weights.taken)}
-        known = {"classes": None, "preprocessing": None, **weights.info}
+        known = {"classes": None, "preprocessing": None, **weights.info, **_as(like, net)}
         write_tensors(target, result, {**known, "model": name, "options": to_plain(options), "source": said})
     else:
         _write_plain(target, result)
@@ -113,6 +117,16 @@ def _from_caffe(source: Path, name: str | None) -> Weights:
         tensors = from_caffe(layers, name)
     info = {"model": name, "classes": sorted(ilsvrc2012_synsets()), "preprocessing": to_plain(PREPROCESSING)}
     return Weights(tensors, info)
+
+
+def _as(like: str | None, net: Net) -> dict[str, Any]:
+    """Preprocessing and classes of weights on the hub."""
+    if like is None:
+        return {}
+    name, _, tag = like.partition(".")
+    weight, synsets = find_weight(name, tag or None), sorted(ilsvrc2012_synsets())
+    classes = {"classes": synsets} if net.config.num_classes == weight.num_classes == len(synsets) else {}
+    return {"preprocessing": to_plain(weight.preprocessing), **classes}
 
 
 def _skeleton(name: str, options: Mapping[str, Any]) -> Net:

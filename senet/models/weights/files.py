@@ -16,6 +16,7 @@ from senet.files import write_whole
 __all__ = ["load_into", "read_tensors", "write_tensors"]
 
 _KEY = "senet"  # our entry among the file's metadata
+_CONVERT = "a file of others: `senet convert FILE OUT.safetensors` first"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -41,9 +42,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             info = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no safetensors file, or is cut off: {error}") from None
+        raise InputError(f"{path} is no safetensors file, or is cut off: {error}; {_CONVERT}") from None
     if info is None:
-        raise InputError(f"{path} is a safetensors file, but does not say which network it belongs to")
+        raise InputError(f"{path} is a safetensors file, but does not say which network it belongs to; {_CONVERT}")
     try:
         info = json.loads(info)
     except json.JSONDecodeError as error:

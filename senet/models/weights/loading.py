@@ -19,6 +19,8 @@ from senet.models.weights.files import load_into
 from senet.models.weights.layouts import detect, to_ours, training_only
 from senet.models.weights.layouts.reading import Weights, read_weights
 from senet.models.weights.layouts.translate import classifier_keys, first_convolution
+from senet.models.weights.preprocessing import Preprocessing
+from senet.options import build
 
 __all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of"]
 
@@ -40,6 +42,7 @@ class Loaded:
         adapted: the first convolution, where its channels were made the network's.
         taken: what was unwrapped to get at the tensors.
         classes: of the file's classifier; 0 where it has none.
+        preprocessing: how images are brought to the weights; None where nobody says so.
     """
 
     layout: str
@@ -48,6 +51,7 @@ class Loaded:
     adapted: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
     classes: int = 0
+    preprocessing: Preprocessing | None = None
 
 
 def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str | None = None) -> Loaded:
@@ -75,12 +79,14 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
         classes = len(state[head[0]]) if head[0] in state else 0
         if any(key in state and (key not in own or state[key].shape != own[key].shape) for key in head):
             dropped += tuple(key for key in head if state.pop(key, None) is not None)
+        said = weights.info.get("preprocessing")
+        how = None if said is None else build(Preprocessing, said, what="its preprocessing")
         adapted = state[first].shape[1] != own[first].shape[1]
         if adapted:
             state[first] = _for_channels(state[first], own[first].shape[1])
     missing = tuple(key for key in own if key not in state)
     load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
-    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken, classes)
+    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken, classes, how)
 
 
 def layout_of(weights: Weights, net: Net) -> str:

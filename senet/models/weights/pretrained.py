@@ -11,6 +11,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +134,11 @@ def fetch(weight: Weight) -> Path:
     except ImportError:
         raise InputError(f"pretrained weights need huggingface_hub: pip install 'senet[weights]', {_INSTEAD}") from None
     try:
-        path = Path(hf_hub_download(weight.hub, weight.file, revision=weight.revision))
+        download = partial(hf_hub_download, weight.hub, weight.file, revision=weight.revision)
+        try:
+            path = Path(download(local_files_only=True))  # the hub is asked only for what is not here
+        except LocalEntryNotFoundError:
+            path = Path(download())
         promised = weight.sha256 or _kept_under(path)
         if promised is None:
             promised = get_hf_file_metadata(hf_hub_url(weight.hub, weight.file, revision=weight.revision)).etag

@@ -5,6 +5,7 @@ import torchvision
 from safetensors.torch import save_file
 from timm.models._manipulate import adapt_input_conv
 
+from senet.blocks.aliases import ALIASES
 from senet.errors import InputError
 from senet.models import create_model
 from senet.models.weights.convert import convert
@@ -34,7 +35,9 @@ def test_torchvisions_weights(tmp_path, randomise):
     theirs = randomise(torchvision.models.resnet18(num_classes=7)).eval()
     torch.save({"state_dict": {f"module.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "w.pth")
     net = create_model("resnet18", num_classes=7).eval()
-    assert load_weights(net, tmp_path / "w.pth") == Loaded("senet", taken=("entry 'state_dict'", "prefix 'module.'"))
+    assert load_weights(net, tmp_path / "w.pth") == Loaded(
+        "senet", taken=("entry 'state_dict'", "prefix 'module.'"), classes=7
+    )
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(net(x), theirs(x))
 
@@ -79,7 +82,7 @@ def test_another_classifier_is_dropped_and_the_own_one_kept(path):
     assert torch.equal(net.layer4[1].se.fc2.weight, source.layer4[1].se.fc2.weight)
 
     trunk = create_model("seresnet18", num_classes=0)
-    assert load_weights(trunk, path) == Loaded("senet", dropped=head)
+    assert load_weights(trunk, path) == Loaded("senet", dropped=head, classes=1000)
 
     save_file(trunk.state_dict(), path)
     loaded = load_weights(net, path)
@@ -167,7 +170,7 @@ def test_the_weights_of_a_run(path):
     source = create_model("cifar_seresnet8")
     write_tensors(path, source.state_dict(), {"recipe": recipe, "classes": ["a"]})
     net = create_model("cifar_seresnet8")
-    assert load_weights(net, path) == Loaded("senet")
+    assert load_weights(net, path) == Loaded("senet", classes=10)
     assert torch.equal(net.conv1.weight, source.conv1.weight)
     plain = create_model("cifar_resnet8")
     assert "of 'cifar_seresnet8', another network: attn=se instead of None" in unchanged_by(
@@ -189,3 +192,19 @@ def test_a_file_of_a_network_that_is_not_known(path):
     write_tensors(path, net.state_dict(), {"model": "cifar_seresnet9"})
     told = unchanged_by(net, lambda: load_weights(net, path))
     assert "no model is called 'cifar_seresnet9'; did you mean 'cifar_seresnet8'" in told
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("names", ALIASES)
+def test_files_of_tutorials_whatever_they_call_ses_layers(path, names, linear):
+    source = create_model("seresnet18")
+    state = {}
+    for key, value in source.state_dict().items():
+        for ours, theirs in zip(("fc1", "fc2"), names, strict=True):
+            key = key.replace(f".se.{ours}.", f".se.{theirs}.")
+        state[key] = value.flatten(1) if linear and ".se." in key and value.ndim == 4 else value
+    save_file(state, path)
+    net = create_model("seresnet18")
+    load_weights(net, path)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])

@@ -14,7 +14,7 @@ from torch import Tensor
 from senet.errors import InputError, did_you_mean
 from senet.models.weights.files import read_tensors
 
-__all__ = ["SUFFIXES", "Weights", "read_weights"]
+__all__ = ["SUFFIXES", "Weights", "is_file_name", "read_weights"]
 
 _TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".pkl")
 SUFFIXES = (".safetensors", *_TORCH)
@@ -75,6 +75,11 @@ def read_weights(path: Path, *, entry: str | None = None) -> Weights:
         holding = [str(key) for key, value in content.items() if _is_state(value)]
         raise InputError(f"{path}: entry {entry!r} holds no tensors by name{did_you_mean(entry, holding)}")
     return _without_prefixes(content[entry], {}, (f"entry {entry!r}",))
+
+
+def is_file_name(text: str) -> bool:
+    """Whether text means a file and not a name of weights: it has a separator or the suffix of a file of weights."""
+    return Path(text).name != text or Path(text).suffix in (*SUFFIXES, ".caffemodel")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

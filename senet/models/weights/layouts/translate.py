@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from senet.blocks.aliases import accept_aliases
 from senet.errors import InputError, did_you_mean
 from senet.models.net import Net
 from senet.models.weights.layouts.names import Place, Table
@@ -42,6 +43,11 @@ def detect(state: Mapping[str, Tensor], net: Net) -> str:
         known = given - _extra(given, table)
         shares[name] = len(theirs & known) / max(len(theirs | known) + len(homeless), 1)
     best = max(shares, key=lambda name: shares[name])
+    if shares[best] < 1 and (plain := _with_our_blocks(state)).keys() != state.keys() and "senet" in shares:
+        renamed = {key for key in plain if not key.endswith(_COUNT)}
+        ours = {key for key in _keys(net) if not key.endswith(_COUNT)}
+        if len(renamed & ours) / len(renamed | ours) > shares[best]:
+            return "senet"
     if shares[best] < 0.1:
         raise InputError(
             f"the {len(given)} tensors ({_some(given)}) have the names of no layout of this network; known here: "
@@ -68,6 +74,8 @@ def to_ours(state: Mapping[str, Tensor], layout: str, net: Net, *, strict: bool 
     table = _table(layout, net)
     places = _places(layout, table, net)
     own = net.state_dict()
+    if layout == "senet":
+        state = _with_our_blocks(state)
     wanted = places if not strict else {key: place for key, place in places.items() if key in own}
     theirs = {place.key: key for key, place in wanted.items()}
     given = state.keys() - _extra(state, table)
@@ -129,6 +137,14 @@ def _extra(keys: Collection[str], table: Table) -> set[str]:
     return {key for key in keys if key.partition(".")[0] in table.extra}
 
 
+def _with_our_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with SE's layers under our names, where a block ``se`` has them under those of others."""
+    result = dict(state)
+    for prefix in {key[: key.index(".se.") + 4] for key in state if ".se." in key}:
+        accept_aliases(None, result, prefix)
+    return result
+
+
 def _table(layout: str, net: Net) -> Table:
     if layout not in LAYOUTS:
         raise InputError(f"no layout is called {layout!r}{did_you_mean(layout, LAYOUTS)}")
@@ -140,8 +156,8 @@ def _table(layout: str, net: Net) -> Table:
         there = ", ".join(f"{name}={' or '.join(map(str, values))}" for name, values in unmet.items())
         here = ", ".join(f"{name}={getattr(net.config, name)}" for name in unmet)
         raise InputError(
-            f"networks of layout {layout!r} have {there}; this one has {here} and would compute something else"
-            f"{_note(layout)}"
+            f"networks of layout {layout!r} have {there}; this one has {here} and would compute something else; "
+            f"give {there} to the network{_note(layout)}"
         )
     return table
 
