@@ -1,7 +1,7 @@
-"""Our networks beside timm's and torchvision's own: forward and backward with the same weights, timed in turn.
+"""Our networks beside timm's own: forward and backward with the same weights, timed in turn.
 
 A second network of theirs is the control: its ratio to the first is 1 but for the machine's noise. Before anything is
-timed, outputs and gradients must agree.
+timed, gradients must agree.
 
     python benchmarks/networks.py --rounds 30 --batch-size 8
 """
