@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from senet.analysis.catalogue import catalogue, published
@@ -24,9 +27,11 @@ def test_the_papers_own_error_comes_first_and_a_variants_is_not_borrowed(name, e
     assert catalogue([name])[0].error == error
 
 
-def test_every_network_has_a_row():
-    names = list_models()
-    assert [row.name for row in catalogue(names)] == names
+def test_every_network_has_a_row_and_the_page_shows_them():
+    rows, names = catalogue(list_models()), list_models()
+    assert [row.name for row in rows] == names
+    tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "networks.py"))
+    assert tool["PAGE"].read_text() == tool["page"](rows), "run python tools/networks.py"
 
 
 def test_sizes_are_explained_by_rule():
