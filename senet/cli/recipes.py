@@ -30,14 +30,19 @@ def recipes(
     if as_json:
         typer.echo(json.dumps({name: to_plain(RECIPES[name]()) for name in names}, indent=2))
     elif len(names) == 1:
-        typer.echo(inspect.getdoc(RECIPES[names[0]]))
+        typer.echo(_plain(inspect.getdoc(RECIPES[names[0]]) or ""))
         typer.echo("\n" + json.dumps(to_plain(RECIPES[names[0]]()), indent=2))
     else:
         print_rows("recipe", "what it trains", [(name, _headline(name)) for name in names])
 
 
 def _headline(name: str) -> str:
-    return (inspect.getdoc(RECIPES[name]) or "").splitlines()[0].replace(":func:", "").replace("`", "")
+    return _plain(inspect.getdoc(RECIPES[name]) or "").splitlines()[0]
+
+
+def _plain(docstring: str) -> str:
+    """Without the marks of reStructuredText."""
+    return docstring.replace(":func:", "").replace("`", "")
 
 
 COMMANDS: dict[Callable[..., None], str] = {recipes: "senet recipes cifar.seresnet20"}

@@ -131,13 +131,16 @@ def print_weights(weights: Sequence[Weight]) -> None:
     if not weights:
         return
     table = _table("weights", "px", "top-1, %")
-    for name in ("trained on", "licence"):
+    for name in ("trained on", "licence", "SHA-256"):
         table.add_column(name, overflow="fold")
     for weight in weights:
         best = weight.published[0]
         score = "-" if best.top1 is None else f"{best.top1:.2f}"
         trained_on = ", ".join(weight.trained_on)
-        table.add_row(weight.tag, str(best.preprocessing.size), score, trained_on, weight.license or "not stated")
+        known = "known here" if weight.sha256 else "the hub's word"
+        table.add_row(
+            weight.tag, str(best.preprocessing.size), score, trained_on, weight.license or "not stated", known
+        )
     console.print()
     console.print(table)
 

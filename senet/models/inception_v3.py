@@ -33,7 +33,8 @@ class InceptionV3(Net):
     """Inception-v3: a stem, eleven modules of branches side by side, global average, classifier.
 
     Szegedy et al., arXiv 1512.00567, as in timm and torchvision: without the auxiliary classifier, which serves only
-    training, and without torchvision's ``transform_input``, which is the preprocessing of one set of weights.
+    training, and without torchvision's ``transform_input``, which is the preprocessing of its weights: a mean and a
+    standard deviation of 0.5, not ImageNet's.
 
     The SE paper names Inception modules without a version and gives no figure for SE-Inception-v3. The block sits where
     the authors' SE-BN-Inception has it: on the concatenation of each module, those that halve the map included.

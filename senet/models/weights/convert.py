@@ -155,7 +155,10 @@ def _only_candidate(tensors: Mapping[str, Tensor], layout: str | None) -> str:
         return found[0]
     if not found:
         raise InputError("the tensors fit no network with its own options; name the network, and the options it has")
-    raise InputError(f"the tensors fit {', '.join(found)}, which differ in what no tensor shows; name the network")
+    raise InputError(
+        f"the tensors fit {', '.join(found)}, which differ in what no tensor shows, such as strides and pools; name the "
+        "network (those of timm and torchvision are without _caffe)"
+    )
 
 
 def _write_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
