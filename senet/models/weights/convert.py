@@ -156,8 +156,8 @@ def _only_candidate(tensors: Mapping[str, Tensor], layout: str | None) -> str:
     if not found:
         raise InputError("the tensors fit no network with its own options; name the network, and the options it has")
     raise InputError(
-        f"the tensors fit {', '.join(found)}, which differ in what no tensor shows, such as strides and pools; name the "
-        "network (those of timm and torchvision are without _caffe)"
+        f"the tensors fit {', '.join(found)}, which differ in what no tensor shows, such as strides and pools; "
+        "name the network (those of timm and torchvision are without _caffe)"
     )
 
 
