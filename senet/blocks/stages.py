@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from senet.errors import InputError
 from senet.kernels import reference
 
-__all__ = ["Activation", "Gate", "Recalibrate", "Squeeze", "activation_stage", "gate_stage", "squeeze_stage"]
+__all__ = [
+    "Activation",
+    "Gate",
+    "Recalibrate",
+    "Squeeze",
+    "activation_stage",
+    "excited",
+    "gate_stage",
+    "squeeze_stage",
+]
 
 Squeeze = Literal["avg", "max", "none"]
 Gate = Literal["sigmoid", "hard_sigmoid", "tanh", "relu"]
@@ -91,14 +100,18 @@ class Recalibrate(nn.Module):
 
     def gates(self, u: Tensor) -> Tensor:
         """The gate s of a map: (N, C, 1, 1) for a global squeeze, in float32 or wider."""
-        with _no_autocast(u.device.type):
-            z = self.squeeze(u)
-            weights = next(self.parameters(), None)
-            logits = self.excite(z if weights is None else z.to(weights.dtype))
-            return self.gate(logits.to(z.dtype))
+        return excited(self, self.squeeze(u))
 
     def forward(self, u: Tensor) -> Tensor:
         return reference.scale(u, self.gates(u))
+
+
+def excited(block: Recalibrate, z: Tensor) -> Tensor:
+    """The gate of what a block's squeeze gives, without autocast; a function, so that tracers can keep it whole."""
+    with _no_autocast(z.device.type):
+        weights = next(block.parameters(), None)
+        logits = block.excite(z if weights is None else z.to(weights.dtype))
+        return block.gate(logits.to(z.dtype))
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:

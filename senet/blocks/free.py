@@ -1,0 +1,182 @@
+"""A site of squeeze-and-excitation at the price of the norm that it follows: open, gate, close.
+
+A *site* is where a map is gated: ``x`` (a convolution's output), a norm ``u = norm(x)``, perhaps an activation, a
+pool, a gate, a product, and what follows it. :func:`open_site` reads ``x`` once and gives what the pool would give;
+the gate is then any function of that; one of the ``close`` functions writes the site's output. What lies between is
+never stored::
+
+    site = open_site(x, bn)                                       # bn(x), and its squeeze
+    s = sigmoid(fc2(relu(fc1(pooled(site)))))                     # any gate
+    out = close_tail(site, s, shortcut, relu=True)                # relu(s * bn(x) + shortcut)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from senet.kernels import ops
+from senet.kernels.batch_norm import batch_moments, merged_over_processes
+from senet.kernels.reference import accumulator_dtype
+
+__all__ = [
+    "Site",
+    "close_gated",
+    "close_project",
+    "close_tail",
+    "open_site",
+    "pooled",
+    "uses_batch_statistics",
+]
+
+
+class Site(NamedTuple):
+    """A site between its opening and its end: u = scale * (x - mean) + shift, h = act(u).
+
+    Attributes:
+        x: the map, (N, C, H, W).
+        handle, terms: what carry its gradient, see :mod:`senet.kernels.ops`.
+        mean: of each image's channel, (N, C); None where there is no norm, and u is x.
+        scale, shift: (N, C), or None.
+        act: the activation's name.
+        z: the squeeze, mean of h over the map, (N, C).
+    """
+
+    x: Tensor
+    handle: Tensor
+    terms: Tensor
+    mean: Tensor | None
+    scale: Tensor | None
+    shift: Tensor | None
+    act: str
+    z: Tensor
+
+
+def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: bool = True) -> Site:
+    """Reads a map once, or twice with an activation: the norm's statistics and the squeeze.
+
+    Args:
+        x: map (N, C, H, W), not empty.
+        norm: a BatchNorm2d in training or evaluation, a SyncBatchNorm, one with frozen statistics, or None. Running
+            statistics are updated as the module itself would.
+        act: the activation after the norm: ``"none"``, ``"relu"``, ``"relu6"``, ``"silu"``, ``"hard_swish"``,
+            ``"gelu"``; without a norm ``"none"``.
+        pool: whether the squeeze is wanted; a plain residual tail has none.
+
+    Raises:
+        ValueError: batch statistics of one value a channel, as PyTorch raises.
+    """
+    if norm is None:
+        mean, _, handle, terms = ops.moments(x, "none")
+        return Site(x, handle, terms, None, None, None, "none", mean)
+    of_batch = uses_batch_statistics(norm)
+    if of_batch or (pool and act == "none"):
+        mean, m2, handle, terms = ops.moments(x, act)
+    else:
+        mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
+        m2 = None
+        handle, terms = ops.stand_in(x, mean, act)
+    mu, var = _statistics(norm, x, mean, m2) if of_batch else (norm.running_mean, norm.running_var)
+    alpha = (_acc(var, x) + norm.eps).rsqrt()  # type: ignore[arg-type, operator]
+    if norm.weight is not None:
+        alpha = alpha * _acc(norm.weight, x)  # type: ignore[arg-type]
+    shift = alpha * (mean - _acc(mu, x))  # type: ignore[arg-type]
+    if norm.bias is not None:
+        shift = shift + _acc(norm.bias, x)  # type: ignore[arg-type]
+    scale = alpha.expand_as(shift).contiguous()
+    z = ops.squeeze(terms, x, mean, scale, shift, act)[0] if pool and act != "none" else shift
+    return Site(x, handle, terms, mean, scale, shift, act, z)
+
+
+def uses_batch_statistics(norm: nn.Module) -> bool:
+    """Whether a norm normalises with its batch's statistics now; one with frozen statistics never does."""
+    if not isinstance(norm, _BatchNorm):
+        return False
+    return norm.training or (norm.running_mean is None and norm.running_var is None)
+
+
+def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False) -> Tensor:
+    """The squeeze as a pool would give it: (N, C), or (N, C, 1, 1) for ``ndim=4``.
+
+    In the map's dtype, as the pools of others; float32 under autocast, which casts as it sees fit, or if asked for.
+    """
+    z = site.z.view(*site.z.shape, *(1,) * (ndim - 2))
+    wide = full_precision or _autocast_dtype(site.x) is not None
+    return z if wide else z.to(site.x.dtype)
+
+
+def close_tail(
+    site: Site, s: Tensor | None, shortcut: Tensor | None, drops: Sequence[Callable[[Tensor], Tensor]] = (), *, relu: bool
+) -> Tensor:
+    """The end of a residual unit: ``relu(drop(s * u) + shortcut)``.
+
+    Args:
+        site: opened without an activation.
+        s: the gate, N * C values in any shape; None: 1.
+        shortcut: map like ``x``, or None.
+        drops: what scales each image as a whole, such as stochastic depth.
+        relu: whether the ReLU is there.
+    """
+    factor = torch.ones_like(site.z) if s is None else _gate(site, s)
+    for drop in drops:
+        factor = factor * drop(site.z.new_ones(site.z.shape[0], 1, 1, 1)).flatten(1)
+    scale = factor if site.scale is None else factor * site.scale
+    shift = None if site.shift is None else factor * site.shift
+    if shortcut is None or shortcut.dtype == site.x.dtype:
+        return ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, shortcut, relu)
+    out = ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, None, False) + shortcut
+    return torch.relu(out) if relu else out
+
+
+def close_gated(site: Site, s: Tensor) -> Tensor:
+    """The gated activation ``s * act(u)``, for whatever follows it; the norm's output and its activation unkept."""
+    assert site.mean is not None, "a site without a norm ends with close_tail"
+    return ops.gated(site.handle, site.terms, site.x, site.mean, site.scale, site.shift, _gate(site, s), site.act)
+
+
+def close_project(site: Site, s: Tensor, conv: nn.Conv2d) -> Tensor:
+    """The convolution of ``s * act(u)``, whose input is computed again in backward instead of being kept."""
+    assert site.mean is not None, "a site without a norm ends with close_tail"
+    weight, bias, autocast = conv.weight, conv.bias, _autocast_dtype(site.x)
+    if autocast is not None:
+        weight, bias = weight.to(autocast), None if bias is None else bias.to(autocast)
+    if weight.dtype != site.x.dtype:  # the convolution will cast: let it
+        return conv(close_gated(site, s))
+    opened = (site.handle, site.terms, site.x, site.mean, site.scale, site.shift)
+    geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    return ops.project(*opened, _gate(site, s), site.act, weight, bias, *geometry)
+
+
+def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of the batch, (C,) each; updates what the norm keeps of them."""
+    mu, total, count = batch_moments(mean, m2, x.shape[2] * x.shape[3])
+    if isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_initialized():
+        mu, total, count = merged_over_processes(mu, total, count, norm.process_group)
+    elif x.numel() == x.shape[1]:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
+    if norm.training and norm.track_running_stats:
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            momentum = 1 / norm.num_batches_tracked.to(mu.dtype) if norm.momentum is None else norm.momentum
+            for kept, now in ((norm.running_mean, mu), (norm.running_var, total / (count - 1))):
+                kept.add_(momentum * (now.detach().to(kept.dtype) - kept))
+    return mu, total / count
+
+
+def _gate(site: Site, s: Tensor) -> Tensor:
+    return s.reshape(site.z.shape).to(site.z.dtype).contiguous()
+
+
+def _acc(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(accumulator_dtype(like.dtype))
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype of autocast where it is on, or None."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None

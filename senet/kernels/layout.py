@@ -1,0 +1,28 @@
+"""Memory formats of maps: the two that the sweeps know, and how any other becomes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["dense", "empty_as", "memory_format"]
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Channels-last where the map is dense in it and not contiguous as well; else contiguous."""
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def dense(x: Tensor, like: Tensor | None = None) -> Tensor:
+    """The map itself where it is dense (in the format of ``like``), else a copy that is."""
+    return x.contiguous(memory_format=memory_format(x if like is None else like))
+
+
+def empty_as(x: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """An unwritten map in the dtype and memory format that :func:`dense` gives ``x``, of its shape or another."""
+    shape = x.shape if shape is None else shape
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))

@@ -1,0 +1,157 @@
+"""``fuse``: training at the price of the plain network, in place and undone exactly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from senet.errors import InputError
+from senet.surgery.agree import disagreement
+from senet.surgery.hosts import Walk, path_of
+from senet.surgery.report import Report
+from senet.surgery.rewrite import free_gated, free_tail
+from senet.surgery.sites import Gated, find, tails
+from senet.surgery.swap import Rewritten, give_back, put_in
+from senet.surgery.trace import Traced, example_inputs
+
+__all__ = ["fuse", "report", "unfuse"]
+
+_REPORT = "_senet_report"
+
+
+def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails: bool = False) -> nn.Module:
+    """Makes squeeze-and-excitation in a model cost no passes over the map of its own, in training and evaluation.
+
+    Gated maps are found in the model's own forward by what they compute (:mod:`senet.surgery.sites`), wherever they
+    come from: norm, gate, shortcut and ReLU of a residual unit become one site; norm, activation, gate and 1x1
+    convolution of a mobile unit another; a gate alone a third. A module is taken over only after its outputs,
+    gradients and running statistics agreed with its own in float64. The model stays the same object with the same
+    parts, parameters, state_dict and hooks; :func:`unfuse` undoes it, :func:`report` says what was done.
+
+    Args:
+        model: any module, of any package. Compile it, or wrap it for distributed training, afterwards.
+        example: what its forward takes, for one run without gradients; None: two images of 64 pixels, or of the size
+            that the model states.
+        plain_tails: whether norm, shortcut and ReLU of residual units without a gate are taken as well.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        InputError: the model is compiled, scripted or fused already, or does not take the example.
+
+    Differs from the paper: nowhere; the same numbers are computed in another order.
+    """
+    _check(model)
+    walk = Walk(model, example_inputs(model) if example is None else example)
+    done = Report()
+    for wanted in (_whole, _normed, _any):
+        for module in walk.modules():
+            traced = walk.traced(module)
+            if traced is not None:
+                _take(walk, traced, [s for s in find(traced) if isinstance(s, Gated) and wanted(s)], done)
+    done.left += _left(walk)
+    if plain_tails:
+        for module in walk.modules():
+            traced = walk.traced(module)
+            if traced is not None:
+                _take_tails(walk, traced, done)
+    setattr(model, _REPORT, done)
+    return model
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Undoes :func:`fuse`: every module gets its own class back; the objects were never others.
+
+    Raises:
+        InputError: the model is not fused.
+    """
+    if not hasattr(model, _REPORT):
+        raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
+    for module in model.modules():
+        if isinstance(module, Rewritten):
+            give_back(module)
+    delattr(model, _REPORT)
+    return model
+
+
+def report(model: nn.Module) -> Report:
+    """What :func:`fuse` or :func:`~senet.surgery.fold.fold` did to a model, site by site; print it.
+
+    Raises:
+        InputError: neither was applied to it.
+    """
+    if not hasattr(model, _REPORT):
+        raise InputError(f"{type(model).__name__} is neither fused nor folded")
+    return getattr(model, _REPORT)
+
+
+def _check(model: nn.Module) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("the model is a ScriptModule, whose forward cannot be rewritten; fuse before scripting")
+    if hasattr(model, "_orig_mod"):
+        raise InputError("the model is compiled; fuse before torch.compile")
+    if any(isinstance(m, Rewritten) for m in model.modules()):
+        raise InputError("the model is fused already; senet.unfuse(model) undoes it")
+
+
+def _whole(site: Gated) -> bool:
+    """Norm, gate and what takes the product all lie in the module."""
+    return site.source is not None and _taken_on(site)
+
+
+def _normed(site: Gated) -> bool:
+    return site.source is not None
+
+
+def _any(_site: Gated) -> bool:
+    return True
+
+
+def _taken_on(site: Gated) -> bool:
+    return all(user.op != "output" for user in site.product.users)
+
+
+def _take(walk: Walk, traced: Traced, sites: Sequence[Gated], done: Report) -> None:
+    """Rewrites a module's sites if the result agrees with it; notes what came of it."""
+    if not sites:
+        return
+    prefix = walk.paths[traced.module]
+    names = [path_of(traced, site, prefix) for site in sites]
+    kinds = [free_gated(traced, site) for site in sites]
+    _finish(walk, traced, list(zip(names, kinds, strict=True)), done)
+
+
+def _take_tails(walk: Walk, traced: Traced, done: Report) -> None:
+    found = list(tails(traced))
+    prefix = walk.paths[traced.module]
+    names = [".".join(p for p in (prefix, str(source.norm.target)) if p) for source, _ in found]
+    kinds = [free_tail(traced, source, tail) for source, tail in found]
+    if found:
+        _finish(walk, traced, list(zip(names, kinds, strict=True)), done)
+
+
+def _finish(walk: Walk, traced: Traced, taken: list[tuple[str, str]], done: Report) -> None:
+    difference = disagreement(traced, traced.graph)
+    walk.mark(traced.module)
+    if difference is None:
+        put_in(traced.module, traced.graph, taken)
+        done.taken += taken
+    else:
+        done.left += [(name, difference) for name, _ in taken]
+
+
+def _left(walk: Walk) -> Iterator[tuple[str, str]]:
+    """Products that look like gated maps and could not be taken, and why."""
+    for module in walk.modules():
+        traced = walk.traced(module)
+        if traced is not None:
+            prefix = walk.paths[module]
+            for found in find(traced):
+                if not isinstance(found, Gated):
+                    node, reason = found
+                    yield ".".join(p for p in (prefix, node.name) if p), reason

@@ -1,0 +1,75 @@
+"""Walks a model for modules that can be rewritten: the smallest that holds a whole site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from senet.surgery.sites import Gated
+from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
+
+__all__ = ["Walk", "path_of"]
+
+
+class Walk:
+    """The modules of a model, inner ones first, each traced when it is asked for.
+
+    Args:
+        model: any module.
+        example: what its forward takes.
+    """
+
+    def __init__(self, model: nn.Module, example: Sequence[Any]) -> None:
+        self.model = model
+        self.inputs = traced_inputs(model, example)
+        self.paths = {module: path for path, module in model.named_modules()}
+        self.done: set[nn.Module] = set()
+        self.untraceable: dict[nn.Module, str] = {}
+        self._traced: dict[nn.Module, Traced | None] = {}
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Modules that were called with tensors alone, inner ones first, none that lies in one that is done."""
+        for module in reversed(list(self.paths)):
+            called_with = self.inputs.get(module)
+            if called_with and all(isinstance(a, Tensor) for a in called_with) and not self._inside_done(module):
+                yield module
+
+    def traced(self, module: nn.Module) -> Traced | None:
+        """A module's graph with its values, or None where it has none or no product in it."""
+        if module not in self._traced:
+            self._traced[module] = self._trace(module)
+        return self._traced[module]
+
+    def mark(self, module: nn.Module) -> None:
+        """Notes that a module was rewritten: it stays whole in all graphs from now on."""
+        self.done.add(module)
+        path = self.paths[module]
+        for other in list(self._traced):
+            if other is module or path.startswith(f"{self.paths[other]}.") or other is self.model:
+                del self._traced[other]
+
+    def _trace(self, module: nn.Module) -> Traced | None:
+        if next(module.children(), None) is None and next(module.parameters(), None) is None:
+            return None
+        try:
+            graph = trace(module, frozenset(self.done - {module}))
+            if not any("mul" in str(n.target) or "add" in str(n.target) for n in graph.nodes):
+                return None
+            return values(module, graph, self.inputs[module])
+        except Untraceable as reason:
+            self.untraceable[module] = str(reason)
+            return None
+
+    def _inside_done(self, module: nn.Module) -> bool:
+        path = self.paths[module]
+        return any(path == self.paths[d] or path.startswith(f"{self.paths[d]}.") for d in self.done)
+
+
+def path_of(traced: Traced, site: Gated, prefix: str) -> str:
+    """A site's name for people: the path of the module that its gate is computed in."""
+    stack = site.pool.meta.get("nn_module_stack") or site.product.meta.get("nn_module_stack") or {}
+    inner = next(reversed(stack), "") if stack else ""
+    return ".".join(p for p in (prefix, str(inner)) if p) or "(the model)"

@@ -1,0 +1,309 @@
+"""Finds squeeze-and-excitation in a graph by what is computed, not by what it is called.
+
+A gated map is a product of a map u (N, C, H, W) and a gate that is constant over each of its channels and depends on
+u through its global average alone. Whether a value is an average, a norm's output or a known activation of another is
+asked of the values themselves (:func:`~senet.surgery.trace.values`), so every way to write it is recognised.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from senet.surgery.trace import Traced, is_norm
+
+__all__ = ["ACTIVATIONS", "Gated", "Refused", "Tail", "find", "normed", "tail_after", "tails"]
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "none": lambda u: u,
+        "relu": F.relu,
+        "relu6": F.relu6,
+        "silu": F.silu,
+        "hard_swish": F.hardswish,
+        "gelu": F.gelu,
+    }
+)
+
+_MUL = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+_ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+_RTOL = 1e-9
+
+
+class Refused(Exception):
+    """A product that looks like a gated map and is none that surgery can take over; the message says why."""
+
+
+@dataclass(frozen=True)
+class Normed:
+    """u = act(norm(x)).
+
+    Attributes:
+        norm: the node that calls the norm.
+        act: the activation's name.
+        x: what the norm is called on.
+        nodes: all nodes from the norm to u, in order.
+    """
+
+    norm: fx.Node
+    act: str
+    x: fx.Node
+    nodes: tuple[fx.Node, ...]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows a map at the end of a residual unit.
+
+    Attributes:
+        nodes: all nodes after the map, in order; empty where nothing of it was found.
+        drops: those of them that scale each image as a whole, in training.
+        shortcut: the other summand, or None.
+        relu: whether a ReLU ends it.
+    """
+
+    nodes: tuple[fx.Node, ...] = ()
+    drops: tuple[fx.Node, ...] = ()
+    shortcut: fx.Node | None = None
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A map u times a gate computed from its global average.
+
+    Attributes:
+        u: the map.
+        pool: the node that gives its global average, (N, C) or (N, C, 1, 1).
+        to_pool: nodes between u and the pool, the pool included.
+        gate: what the map is multiplied by, before it is expanded.
+        expands: nodes between the gate and the product.
+        product: the product.
+        source: where u comes from, if from a norm.
+        tail: what follows.
+        to_conv: nodes after the product up to the convolution that alone takes it, if one does.
+    """
+
+    u: fx.Node
+    pool: fx.Node
+    to_pool: tuple[fx.Node, ...]
+    gate: fx.Node
+    expands: tuple[fx.Node, ...]
+    product: fx.Node
+    source: Normed | None
+    tail: Tail = field(default_factory=Tail)
+    to_conv: tuple[fx.Node, ...] = ()
+
+
+def find(traced: Traced) -> Iterator[Gated | tuple[fx.Node, str]]:
+    """All gated maps of a graph; for products that are like one and cannot be taken, the node and why."""
+    for node in traced.graph.nodes:
+        if node.target in _MUL and len(node.args) == 2:
+            for u, gate in (node.args, node.args[::-1]):
+                try:
+                    site = _gated(traced, node, u, gate)
+                except Refused as refusal:
+                    yield node, str(refusal)
+                    break
+                if site is not None:
+                    yield site
+                    break
+
+
+def _gated(traced: Traced, product: fx.Node, u: object, gate: object) -> Gated | None:
+    value = traced.values
+    if not (isinstance(u, fx.Node) and isinstance(gate, fx.Node) and _is_map(value[u]) and _is_map(value[product])):
+        return None
+    if value[u].shape != value[product].shape or not _is_gate(value[gate], value[u]):
+        return None
+    expands: list[fx.Node] = []
+    while gate.target in ("expand", "expand_as"):
+        expands.insert(0, gate)
+        gate = gate.args[0]  # type: ignore[assignment]
+    pool = _pool(traced, u, gate)
+    if pool is None:
+        return None
+    to_pool = _between(u, pool, value)
+    _only_through(u, pool, gate, value)
+    users = [n for n in u.users if isinstance(value[n], Tensor) and n not in (product, *expands, *to_pool)]
+    if users:
+        raise Refused(f"the gated map also goes to {users[0].name}")
+    source = normed(traced, u, [product, *expands, *to_pool])
+    tail = tail_after(traced, product)
+    return Gated(u, pool, to_pool, gate, tuple(expands), product, source, tail, _conv_after(traced, product))
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()
+
+
+def _is_gate(s: object, u: Tensor) -> bool:
+    """Whether a value has one number a channel, also where it was expanded over the map."""
+    if not (isinstance(s, Tensor) and s.ndim == 4 and s.shape[:2] == u.shape[:2]):
+        return False
+    return bool((s == s[..., :1, :1]).all()) and (s.shape[2:] == (1, 1) or s.shape == u.shape)
+
+
+def _pool(traced: Traced, u: fx.Node, gate: fx.Node) -> fx.Node | None:
+    """The first node on the way from u to the gate whose value is u's global average."""
+    value = traced.values
+    mean = value[u].mean((2, 3)).flatten()
+    after_u = _reaching(u, forward=True)
+    before_gate = _reaching(gate, forward=False)
+    for node in traced.graph.nodes:
+        if node in after_u and node in before_gate:
+            v = value[node]
+            if isinstance(v, Tensor) and v.numel() == mean.numel() and v.shape[:2] == value[u].shape[:2]:
+                if torch.allclose(v.flatten(), mean, rtol=_RTOL, atol=1e-12):
+                    return node
+    return None
+
+
+def _reaching(start: fx.Node, *, forward: bool) -> set[fx.Node]:
+    """All nodes after a node, or before it, itself included."""
+    seen, todo = {start}, [start]
+    while todo:
+        node = todo.pop()
+        for other in node.users if forward else node.all_input_nodes:
+            if other not in seen:
+                seen.add(other)
+                todo.append(other)
+    return seen
+
+
+def _between(u: fx.Node, pool: fx.Node, value: Mapping[fx.Node, object]) -> tuple[fx.Node, ...]:
+    """The nodes from u to its pool, in order, u excluded."""
+    inside = _reaching(u, forward=True) & _reaching(pool, forward=False) - {u}
+    chain = [n for n in pool.graph.nodes if n in inside and isinstance(value[n], Tensor)]
+    for node in chain[:-1]:
+        for user in node.users:
+            if isinstance(value[user], Tensor) and user not in chain:
+                raise Refused(f"{node.name}, on the way to the pool, also goes to {user.name}")
+    return tuple(chain)
+
+
+def _only_through(u: fx.Node, pool: fx.Node, gate: fx.Node, value: Mapping[fx.Node, object]) -> None:
+    """The gate may see the map through the pool, and its sizes."""
+    seen, todo = {gate}, [gate]
+    while todo:
+        node = todo.pop()
+        if node is u:
+            raise Refused("the gate sees more of the map than its global average")
+        if node is pool:
+            continue
+        for other in node.all_input_nodes:
+            if other not in seen and isinstance(value[other], Tensor):
+                seen.add(other)
+                todo.append(other)
+
+
+def normed(traced: Traced, u: fx.Node, its_users: list[fx.Node]) -> Normed | None:
+    """Where a map is a norm's output, or a known activation of one, that nobody else sees."""
+    value, modules = traced.values, dict(traced.double.named_modules())
+    nodes, node, users = [u], u, its_users
+    while True:
+        if any(isinstance(value[n], Tensor) and n not in users for n in node.users):
+            return None
+        inputs = [n for n in node.all_input_nodes if isinstance(value[n], Tensor)]
+        if len(inputs) != 1 or not _is_map(value[inputs[0]]):
+            return None
+        if node.op == "call_module" and is_norm(modules[node.target]):  # type: ignore[index]
+            plain = _normalised(modules[node.target], value[inputs[0]])  # type: ignore[index]
+            act = _activation(plain, value[u])
+            return None if act is None else Normed(node, act, inputs[0], tuple(nodes))
+        if len(nodes) > 3 or _activation(value[inputs[0]], value[node]) is None:
+            return None
+        users = [node]
+        node = inputs[0]
+        nodes.insert(0, node)
+
+
+def _normalised(norm: nn.Module, x: Tensor) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)  # type: ignore[arg-type]
+
+
+def _activation(u: Tensor, h: Tensor) -> str | None:
+    """Which known activation of u gives h."""
+    if u.shape != h.shape:
+        return None
+    return next((name for name, act in ACTIVATIONS.items() if torch.allclose(act(u), h, rtol=_RTOL, atol=1e-12)), None)
+
+
+def tail_after(traced: Traced, start: fx.Node) -> Tail:
+    """What follows a map as far as one pass can take it: drops of whole images, the sum, the ReLU."""
+    value, modules = traced.values, dict(traced.double.named_modules())
+    nodes: list[fx.Node] = []
+    drops: list[fx.Node] = []
+    shortcut: fx.Node | None = None
+    node = start
+    while True:
+        users = [n for n in node.users if isinstance(value[n], Tensor)]
+        if len(users) != 1 or users[0].op == "output":
+            break
+        user = users[0]
+        if user.target in _ADD and shortcut is None and len(user.args) == 2 and not user.kwargs:
+            other = user.args[1] if user.args[0] is node else user.args[0]
+            if not (isinstance(other, fx.Node) and _is_map(value[other]) and value[other].shape == value[node].shape):
+                break
+            if other is node:
+                break
+            shortcut = other
+        elif _activation(value[node], value[user]) == "relu":
+            return Tail((*nodes, user), tuple(drops), shortcut, relu=True)
+        elif user.op == "call_module" and isinstance(modules[user.target], nn.Identity):  # type: ignore[index]
+            pass
+        elif shortcut is None and user.op == "call_module" and _drops_images(modules[user.target]):  # type: ignore[index]
+            drops.append(user)
+        else:
+            break
+        nodes.append(user)
+        node = user
+    return Tail(tuple(nodes), tuple(drops), shortcut, relu=False)
+
+
+def _drops_images(module: nn.Module) -> bool:
+    """Whether a module scales whole images at random in training, and does nothing in evaluation: stochastic depth."""
+    if next(module.children(), None) is not None or next(module.parameters(), None) is not None:
+        return False
+    if not any(isinstance(getattr(module, name, None), float) for name in ("drop_prob", "p")):
+        return False
+    ones, mode = torch.ones(64, 2, 3, 3, dtype=torch.float64), module.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            dropped, kept = module.train()(ones.clone()), module.eval()(ones.clone())
+    finally:
+        module.train(mode)
+    return bool((dropped == dropped[:, :1, :1, :1]).all()) and torch.equal(kept, ones)
+
+
+def _conv_after(traced: Traced, product: fx.Node) -> tuple[fx.Node, ...]:
+    """The nodes up to the plain convolution that alone takes the gated map; none if there is no such convolution."""
+    value, modules = traced.values, dict(traced.double.named_modules())
+    nodes: list[fx.Node] = [product]
+    while True:
+        users = [n for n in nodes[-1].users if isinstance(value[n], Tensor)]
+        if len(users) != 1 or users[0].op != "call_module":
+            return ()
+        nodes.append(users[0])
+        module = modules[users[0].target]  # type: ignore[index]
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            return tuple(nodes[1:])
+        if not isinstance(module, nn.Identity):
+            return ()
+
+
+def tails(traced: Traced) -> Iterator[tuple[Normed, Tail]]:
+    """Norm, sum and ReLU without a gate: the ends of plain residual units."""
+    modules = dict(traced.double.named_modules())
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and is_norm(modules[node.target]) and _is_map(traced.values[node]):
+            tail = tail_after(traced, node)
+            source = normed(traced, node, list(tail.nodes[:1]))
+            if source is not None and source.act == "none" and tail.shortcut is not None:
+                yield source, tail

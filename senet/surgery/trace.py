@@ -1,0 +1,233 @@
+"""What a module computes, as a graph, and every value in it: what surgery reads instead of class names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from senet.blocks.stages import excited
+from senet.errors import InputError
+
+__all__ = [
+    "Traced",
+    "Untraceable",
+    "evaluating",
+    "example_inputs",
+    "is_norm",
+    "randomise_norms",
+    "trace",
+    "traced_inputs",
+    "values",
+]
+
+
+class Untraceable(Exception):
+    """A module whose forward does not fit into one graph; the message says why."""
+
+
+class _Tracer(fx.Tracer):
+    """Traces into everything but what has its own meaning here: norms, convolutions, and small things without parts."""
+
+    def __init__(self, leaves: frozenset[nn.Module]) -> None:
+        super().__init__(autowrap_functions=(excited,))
+        self.leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if m in self.leaves or is_norm(m) or isinstance(m, nn.Conv2d):
+            return True
+        if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            return False
+        if m.__module__.startswith("torch.nn"):
+            return True
+        has_parts = next(m.children(), None) is not None
+        return not has_parts and next(m.parameters(recurse=False), None) is None
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, nn.Module):  # an argument of `excited`
+            if a is self.root:
+                raise Untraceable("it is a block of ours; the module around it is rewritten")
+            return self.create_node("get_attr", self.path_of_module(a), (), {})
+        return super().create_arg(a)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module keeps running statistics of channels: a batch norm of any kind, frozen ones included."""
+    return (
+        isinstance(getattr(module, "running_var", None), Tensor)
+        and isinstance(getattr(module, "running_mean", None), Tensor)
+        and hasattr(module, "eps")
+    )
+
+
+def trace(module: nn.Module, leaves: frozenset[nn.Module] = frozenset()) -> fx.Graph:
+    """The graph of a module's forward, the same in training and evaluation.
+
+    Args:
+        module: what to trace; its mode is kept.
+        leaves: modules below it that stay whole.
+
+    Raises:
+        Untraceable: forward branches on values, or differs between training and evaluation.
+    """
+    modes = {m: m.training for m in module.modules()}
+    graphs = {}
+    try:
+        for training in (True, False):
+            module.train(training)
+            graphs[training] = _traced(module, leaves)
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+    if graphs[True].python_code("self").src != graphs[False].python_code("self").src:
+        raise Untraceable("its forward differs between training and evaluation")
+    return graphs[True]
+
+
+def _traced(module: nn.Module, leaves: frozenset[nn.Module]) -> fx.Graph:
+    try:
+        return _Tracer(leaves).trace(module)
+    except Exception as error:  # whatever forward does with a proxy in its hands
+        first = str(error).strip().splitlines()
+        raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first[0] if first else ''})") from error
+
+
+def example_inputs(model: nn.Module) -> tuple[Tensor, ...]:
+    """A small batch that a model of images can be expected to take: two images of 64 x 64, or of the size it states.
+
+    Raises:
+        InputError: no convolution says how many channels an image has.
+    """
+    stated = getattr(model, "pretrained_cfg", None) or {}
+    if stated.get("fixed_input_size"):
+        size = stated["input_size"]
+    else:
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is None:
+            raise InputError(f"{type(model).__name__} has no Conv2d to tell an image's channels by; give example=")
+        size = (first.in_channels, 64, 64)
+    like = next(model.parameters())
+    return (torch.randn(2, *size, dtype=like.dtype, device=like.device),)
+
+
+def traced_inputs(model: nn.Module, example: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
+    """What each module of a model is called with: tensors by their shape and dtype on no device, others as they are.
+
+    The model runs once, in evaluation and without gradients; modules called by keyword are left out.
+
+    Raises:
+        InputError: the model does not take the example.
+    """
+    seen: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if not kwargs and module not in seen:
+            seen[module] = tuple(torch.empty_like(a, device="meta") if isinstance(a, Tensor) else a for a in args)
+
+    hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in model.modules()]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(*example)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(a.shape)) for a in example if isinstance(a, Tensor))
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{type(model).__name__} does not take an example of shape {shapes} ({first}); give one that it takes: "
+            "example=(tensor,)"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while, each module's own mode afterwards."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A module, its graph, and the value of every node on random input, in float64.
+
+    Attributes:
+        module: the module itself.
+        graph: of it.
+        double: a copy of it in float64 whose norms are random.
+        inputs: random, in float64.
+        values: of the nodes.
+    """
+
+    module: nn.Module
+    graph: fx.Graph
+    double: nn.Module
+    inputs: tuple[Any, ...]
+    values: Mapping[fx.Node, Any]
+
+
+def values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any]) -> Traced:
+    """Runs a graph in evaluation, in float64 on a CPU, and keeps every value.
+
+    Args:
+        module: what the graph was traced from.
+        graph: its graph.
+        inputs: what it is called with, from :func:`traced_inputs`.
+    """
+    double = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    randomise_norms(double)
+    args = tuple(_random(a) if isinstance(a, Tensor) else a for a in inputs)
+    recorder = _Recorder(double, graph)
+    with torch.no_grad():
+        recorder.run(*args)
+    return Traced(module, graph, double, args, recorder.seen)
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.seen: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        # A copy, for operators in place write over what a node before them gave.
+        self.seen[n] = value.clone() if isinstance(value, Tensor) else value
+        return value
+
+
+def _random(like: Tensor) -> Tensor:
+    if not like.is_floating_point():
+        raise Untraceable(f"it is called with a tensor of {like.dtype}")
+    generator = torch.Generator().manual_seed(like.numel())
+    return torch.randn(like.shape, dtype=torch.float64, generator=generator)
+
+
+def randomise_norms(model: nn.Module, seed: int = 0) -> None:
+    """Gives every norm random weights, biases and running statistics.
+
+    Where a network starts with a norm's weight at zero, a branch computes nothing, and anything agrees with it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(x: Tensor, low: float, high: float) -> None:
+        x.copy_(torch.rand(x.shape, generator=generator, dtype=torch.float64) * (high - low) + low)
+
+    with torch.no_grad():
+        for module in model.modules():
+            if is_norm(module):
+                uniform(module.running_mean, -0.5, 0.5)  # type: ignore[arg-type]
+                uniform(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+                for name, low, high in (("weight", 0.5, 1.5), ("bias", -0.5, 0.5)):
+                    if isinstance(getattr(module, name, None), Tensor):
+                        uniform(getattr(module, name), low, high)
