@@ -111,7 +111,12 @@ def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False) -> Tensor
 
 
 def close_tail(
-    site: Site, s: Tensor | None, shortcut: Tensor | None, drops: Sequence[Callable[[Tensor], Tensor]] = (), *, relu: bool
+    site: Site,
+    s: Tensor | None,
+    shortcut: Tensor | None,
+    drops: Sequence[Callable[[Tensor], Tensor]] = (),
+    *,
+    relu: bool,
 ) -> Tensor:
     """The end of a residual unit: ``relu(drop(s * u) + shortcut)``.
 

@@ -1,4 +1,4 @@
-"""Memory formats of maps: the two that the sweeps know, and how any other becomes one of them."""
+"""What the sweeps are given and give: maps in one of two memory formats, and coefficients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["dense", "empty_as", "memory_format"]
+from senet.kernels.reference import accumulator_dtype
+
+__all__ = ["coefficients", "dense", "empty_as", "memory_format"]
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
@@ -26,3 +28,8 @@ def empty_as(x: Tensor, shape: Sequence[int] | None = None) -> Tensor:
     """An unwritten map in the dtype and memory format that :func:`dense` gives ``x``, of its shape or another."""
     shape = x.shape if shape is None else shape
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
+
+
+def coefficients(x: Tensor) -> Tensor:
+    """Unwritten numbers, one for each image and channel of a map: (N, C), in the accumulator's dtype."""
+    return x.new_empty(x.shape[:2], dtype=accumulator_dtype(x.dtype))

@@ -5,10 +5,12 @@ A faster form of any of these is correct when it agrees with the function here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["accumulator_dtype", "scale", "squeeze_avg", "squeeze_max"]
+__all__ = ["accumulator_dtype", "gated_conv", "residual_tail", "scale", "squeeze_avg", "squeeze_max"]
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -52,3 +54,47 @@ def scale(u: Tensor, s: Tensor) -> Tensor:
         (N, C, H, W) in the dtype and memory format of ``u``.
     """
     return u * s.to(u.dtype)
+
+
+def residual_tail(
+    x: Tensor,
+    norm: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor] | None,
+    shortcut: Tensor | None,
+    *,
+    relu: bool = True,
+) -> Tensor:
+    """The end of an SE residual unit (Fig. 3): relu(s * u + shortcut), u = norm(x), s = gate(squeeze(u)).
+
+    Args:
+        x: what the branch's last convolution gives, (N, C, H, W).
+        norm: (N, C, H, W) -> (N, C, H, W).
+        gate: (N, C, 1, 1) -> (N, C, 1, 1), such as eq. 3; None: a plain residual unit.
+        shortcut: (N, C, H, W), or None: nothing is added.
+        relu: whether a ReLU ends it.
+    """
+    u = norm(x)
+    if gate is not None:
+        u = scale(u, gate(squeeze_avg(u)))
+    if shortcut is not None:
+        u = u + shortcut
+    return torch.relu(u) if relu else u
+
+
+def gated_conv(
+    x: Tensor,
+    norm: Callable[[Tensor], Tensor],
+    act: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+    conv: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """SE inside a mobile unit: conv(s * h), h = act(norm(x)), s = gate(squeeze(h)) (MobileNetV3, arXiv 1905.02244).
+
+    Args:
+        x: what the depthwise convolution gives, (N, C, H, W).
+        norm, act: (N, C, H, W) -> (N, C, H, W).
+        gate: (N, C, 1, 1) -> (N, C, 1, 1).
+        conv: what takes the gated map.
+    """
+    h = act(norm(x))
+    return conv(scale(h, gate(squeeze_avg(h))))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,10 +12,10 @@ from senet.errors import InputError
 from senet.surgery.agree import disagreement
 from senet.surgery.hosts import Walk, path_of
 from senet.surgery.report import Report
-from senet.surgery.rewrite import free_gated, free_tail
+from senet.surgery.rewrite import Rewriting
 from senet.surgery.sites import Gated, find, tails
 from senet.surgery.swap import Rewritten, give_back, put_in
-from senet.surgery.trace import Traced, example_inputs
+from senet.surgery.trace import Traced
 
 __all__ = ["fuse", "report", "unfuse"]
 
@@ -34,8 +33,8 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
 
     Args:
         model: any module, of any package. Compile it, or wrap it for distributed training, afterwards.
-        example: what its forward takes, for one run without gradients; None: two images of 64 pixels, or of the size
-            that the model states.
+        example: what its forward takes, for one run without gradients; None: two images of 64 pixels, or of a size
+            that the model takes.
         plain_tails: whether norm, shortcut and ReLU of residual units without a gate are taken as well.
 
     Returns:
@@ -47,7 +46,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     Differs from the paper: nowhere; the same numbers are computed in another order.
     """
     _check(model)
-    walk = Walk(model, example_inputs(model) if example is None else example)
+    walk = Walk(model, example)
     done = Report()
     for wanted in (_whole, _normed, _any):
         for module in walk.modules():
@@ -60,6 +59,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
             traced = walk.traced(module)
             if traced is not None:
                 _take_tails(walk, traced, done)
+    done.sort(model)
     setattr(model, _REPORT, done)
     return model
 
@@ -122,7 +122,8 @@ def _take(walk: Walk, traced: Traced, sites: Sequence[Gated], done: Report) -> N
         return
     prefix = walk.paths[traced.module]
     names = [path_of(traced, site, prefix) for site in sites]
-    kinds = [free_gated(traced, site) for site in sites]
+    rewriting = Rewriting(traced)
+    kinds = [rewriting.gated(site) for site in sites]
     _finish(walk, traced, list(zip(names, kinds, strict=True)), done)
 
 
@@ -130,7 +131,8 @@ def _take_tails(walk: Walk, traced: Traced, done: Report) -> None:
     found = list(tails(traced))
     prefix = walk.paths[traced.module]
     names = [".".join(p for p in (prefix, str(source.norm.target)) if p) for source, _ in found]
-    kinds = [free_tail(traced, source, tail) for source, tail in found]
+    rewriting = Rewriting(traced)
+    kinds = [rewriting.tail(source, tail) for source, tail in found]
     if found:
         _finish(walk, traced, list(zip(names, kinds, strict=True)), done)
 

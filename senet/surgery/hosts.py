@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from senet.surgery.sites import Gated
@@ -19,10 +18,10 @@ class Walk:
 
     Args:
         model: any module.
-        example: what its forward takes.
+        example: what its forward takes; None: images of a size that it takes.
     """
 
-    def __init__(self, model: nn.Module, example: Sequence[Any]) -> None:
+    def __init__(self, model: nn.Module, example: Sequence[Any] | None) -> None:
         self.model = model
         self.inputs = traced_inputs(model, example)
         self.paths = {module: path for path, module in model.named_modules()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 __all__ = ["Report"]
 
 
@@ -18,6 +20,12 @@ class Report:
 
     taken: list[tuple[str, str]] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
+
+    def sort(self, model: nn.Module) -> None:
+        """Puts sites in the order of the model's modules."""
+        order = {path: index for index, (path, _) in enumerate(model.named_modules())}
+        for rows in (self.taken, self.left):
+            rows.sort(key=lambda row: order.get(row[0], len(order)))
 
     def __str__(self) -> str:
         rows = [*self.taken, *((path, f"left alone: {reason}") for path, reason in self.left)]

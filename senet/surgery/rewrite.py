@@ -5,103 +5,126 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from senet.blocks.free import close_gated, close_project, close_tail, open_site, pooled
 from senet.blocks.stages import AvgSqueeze
 from senet.surgery.sites import Gated, Normed, Tail
 from senet.surgery.trace import Traced
 
-__all__ = ["free_gated", "free_tail"]
+__all__ = ["Rewriting"]
 
 
-def free_gated(traced: Traced, site: Gated) -> str:
-    """Rewrites a gated map; returns what became of it, in words."""
-    graph, source = traced.graph, site.source
-    x, act = (source.x, source.act) if source else (site.u, "none")
-    with graph.inserting_after(source.nodes[-1] if source else site.u):
-        opened = graph.call_function(open_site, (x, None, act))
-    if source:
-        with graph.inserting_before(opened):
-            opened.args = (x, graph.get_attr(source.norm.target), act)  # type: ignore[arg-type]
-    with graph.inserting_after(opened):
-        full = _calls(traced, site.pool, AvgSqueeze)
-        z = graph.call_function(pooled, (opened, traced.values[site.pool].ndim), {"full_precision": full})
-    site.pool.replace_all_uses_with(z)
-    if source:  # sizes and dtypes asked of u are those of x
-        _ask_instead(site.u, x, traced)
-    if act != "none":
-        return _close_activated(traced, site, opened)
-    _close(graph, opened, site.gate, site.product, site.tail, (*site.to_pool, *site.expands, site.product))
-    _erase(graph, source.nodes if source else ())
-    if source is None:
-        return "gate"
-    return "residual tail" if site.tail.shortcut is not None else "norm and gate"
+class Rewriting:
+    """The sites of one graph, rewritten one after the other.
 
+    Sites were found before any was rewritten, so what one of them begins with may be what another ended with; the
+    nodes that took the place of others are remembered.
 
-def free_tail(traced: Traced, source: Normed, tail: Tail) -> str:
-    """Rewrites the end of a plain residual unit; returns what became of it, in words."""
-    graph = traced.graph
-    with graph.inserting_before(source.norm):
-        norm = graph.get_attr(source.norm.target)  # type: ignore[arg-type]
-        opened = graph.call_function(open_site, (source.x, norm, "none"), {"pool": False})
-    _ask_instead(source.nodes[-1], source.x, traced)
-    _close(graph, opened, None, source.nodes[-1], tail, ())
-    _erase(graph, source.nodes)
-    return "plain tail"
+    Args:
+        traced: module, graph and values; the graph is changed.
+    """
 
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.graph = traced.graph
+        self.now: dict[fx.Node, fx.Node] = {}
 
-def _close(
-    graph: fx.Graph, opened: fx.Node, gate: fx.Node | None, start: fx.Node, tail: Tail, dead: Sequence[fx.Node]
-) -> None:
-    last = tail.nodes[-1] if tail.nodes else start
-    with graph.inserting_after(last):
-        closed = graph.call_function(close_tail, (opened, gate, tail.shortcut, ()), {"relu": tail.relu})
-    with graph.inserting_before(closed):
-        drops = tuple(graph.get_attr(n.target) for n in tail.drops)  # type: ignore[arg-type]
-    closed.args = (*closed.args[:3], drops)
-    last.replace_all_uses_with(closed)
-    _erase(graph, (*dead, *tail.nodes))
-
-
-def _close_activated(traced: Traced, site: Gated, opened: fx.Node) -> str:
-    assert site.source is not None
-    graph, last = traced.graph, (site.to_conv or (site.product,))[-1]
-    with graph.inserting_after(last):
-        if site.to_conv:
-            closed = graph.call_function(close_project, (opened, site.gate))
+    def gated(self, site: Gated) -> str:
+        """Rewrites a gated map; returns what became of it, in words."""
+        source = site.source
+        if source is None:
+            x, norm, act = self._current(site.u), None, "none"
+            opened = self._after(x, open_site, (x, None, "none"))
         else:
-            closed = graph.call_function(close_gated, (opened, site.gate))
-    if site.to_conv:
-        with graph.inserting_before(closed):
-            closed.args = (*closed.args, graph.get_attr(last.target))  # type: ignore[arg-type]
-    last.replace_all_uses_with(closed)
-    _erase(graph, (*site.to_pool, *site.expands, site.product, *site.to_conv))
-    _erase(graph, site.source.nodes)
-    return "gate before a convolution" if site.to_conv else "activation and gate"
+            x, norm, act = self._current(source.x), source.norm, source.act
+            opened = self._after(source.nodes[-1], open_site, (x, self._module(norm), act))
+            self._ask_instead(site.u, x)
+        is_ours = site.pool.op == "call_module" and isinstance(self._called(site.pool), AvgSqueeze)
+        z = self._after(opened, pooled, (opened, self.traced.values[site.pool].ndim), {"full_precision": is_ours})
+        site.pool.replace_all_uses_with(z)
+        before = (*site.to_pool, *site.expands, site.product)
+        if act == "none":
+            self._close_tail(opened, site.gate, site.product, site.tail)
+            self._erase((*before, *site.tail.nodes))
+        else:
+            self._close_activated(opened, site)
+            self._erase((*before, *site.to_conv))
+        if source is not None:
+            self._erase(source.nodes)
+        names = {"norm": source is not None, act: act != "none", "gate": True}
+        if act == "none":
+            return _sum(names | _parts(site.tail))
+        return _sum(names | {"convolution": bool(site.to_conv)})
+
+    def tail(self, source: Normed, tail: Tail) -> str:
+        """Rewrites the end of a plain residual unit; returns what became of it, in words."""
+        x, u = self._current(source.x), source.nodes[-1]
+        opened = self._after(u, open_site, (x, self._module(source.norm), "none"), {"pool": False})
+        self._ask_instead(u, x)
+        self._close_tail(opened, None, u, tail)
+        self._erase((*source.nodes, *tail.nodes))
+        return _sum({"norm": True} | _parts(tail))
+
+    def _close_tail(self, opened: fx.Node, gate: fx.Node | None, start: fx.Node, tail: Tail) -> None:
+        last = tail.nodes[-1] if tail.nodes else start
+        shortcut = None if tail.shortcut is None else self._current(tail.shortcut)
+        drops = tuple(self._module(n) for n in tail.drops)
+        self._replace(last, close_tail, (opened, gate, shortcut, drops), {"relu": tail.relu})
+
+    def _close_activated(self, opened: fx.Node, site: Gated) -> None:
+        if site.to_conv:
+            conv = site.to_conv[-1]
+            self._replace(conv, close_project, (opened, site.gate, self._module(conv)))
+        else:
+            self._replace(site.product, close_gated, (opened, site.gate))
+
+    def _current(self, node: fx.Node) -> fx.Node:
+        """The node that gives now what this one gave."""
+        return self.now.get(node, node)
+
+    def _after(self, node: fx.Node, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> fx.Node:
+        if node.op == "placeholder":  # all placeholders come first
+            node = [n for n in self.graph.nodes if n.op == "placeholder"][-1]
+        with self.graph.inserting_after(node):
+            new = self.graph.call_function(call, args, kwargs)
+        for argument in new.all_input_nodes:
+            if argument.op == "get_attr":
+                new.prepend(argument)
+        return new
+
+    def _replace(self, node: fx.Node, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        new = self._after(node, call, args, kwargs)
+        node.replace_all_uses_with(new)
+        self.now[node] = new
+
+    def _module(self, node: fx.Node) -> fx.Node:
+        """A reference to the module that a node calls."""
+        return self.graph.get_attr(str(node.target))
+
+    def _called(self, node: fx.Node) -> nn.Module:
+        return self.traced.module.get_submodule(str(node.target))
+
+    def _ask_instead(self, u: fx.Node, x: fx.Node) -> None:
+        """Lets nodes that ask a map for its sizes or dtype ask another of the same."""
+        for user in list(u.users):
+            if user in self.traced.values and not isinstance(self.traced.values[user], Tensor):
+                user.replace_input_with(u, x)
+
+    def _erase(self, nodes: Sequence[fx.Node]) -> None:
+        """Erases what nothing uses any more, users first, with what only asked it for sizes."""
+        dead = set(nodes)
+        for node in reversed(list(self.graph.nodes)):
+            if node in dead:
+                for query in [user for user in node.users if not user.users]:
+                    self.graph.erase_node(query)
+                self.graph.erase_node(node)
 
 
-def _ask_instead(u: fx.Node, x: fx.Node, traced: Traced) -> None:
-    """Lets nodes that ask a map for its sizes or dtype ask another of the same."""
-    for user in list(u.users):
-        if user in traced.values and not isinstance(traced.values[user], Tensor):
-            user.replace_input_with(u, x)
+def _parts(tail: Tail) -> dict[str, bool]:
+    return {"drop": bool(tail.drops), "shortcut": tail.shortcut is not None, "relu": tail.relu}
 
 
-def _erase(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
-    """Erases what nothing uses any more, users first."""
-    dead = set(nodes)
-    for node in reversed(list(graph.nodes)):
-        if node in dead:
-            _drop_queries(graph, node)
-            graph.erase_node(node)
-
-
-def _drop_queries(graph: fx.Graph, node: fx.Node) -> None:
-    for user in list(node.users):
-        if not user.users:
-            graph.erase_node(user)
-
-
-def _calls(traced: Traced, node: fx.Node, kind: type[Any]) -> bool:
-    return node.op == "call_module" and isinstance(traced.module.get_submodule(str(node.target)), kind)
+def _sum(parts: dict[str, bool]) -> str:
+    """What one site took over, in the order in which it runs: ``"norm + gate + shortcut + relu"``."""
+    return " + ".join(name for name, there in parts.items() if there)

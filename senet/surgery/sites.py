@@ -258,7 +258,7 @@ def tail_after(traced: Traced, start: fx.Node) -> Tail:
             return Tail((*nodes, user), tuple(drops), shortcut, relu=True)
         elif user.op == "call_module" and isinstance(modules[user.target], nn.Identity):  # type: ignore[index]
             pass
-        elif shortcut is None and user.op == "call_module" and _drops_images(modules[user.target]):  # type: ignore[index]
+        elif shortcut is None and user.op == "call_module" and _drops_images(modules[user.target], value[node]):  # type: ignore[index]
             drops.append(user)
         else:
             break
@@ -267,19 +267,20 @@ def tail_after(traced: Traced, start: fx.Node) -> Tail:
     return Tail(tuple(nodes), tuple(drops), shortcut, relu=False)
 
 
-def _drops_images(module: nn.Module) -> bool:
-    """Whether a module scales whole images at random in training, and does nothing in evaluation: stochastic depth."""
-    if next(module.children(), None) is not None or next(module.parameters(), None) is not None:
+def _drops_images(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module multiplies whole images by numbers in training and does nothing in evaluation."""
+    if next(module.parameters(), None) is not None or isinstance(module, nn.modules.dropout._DropoutNd):
         return False
-    if not any(isinstance(getattr(module, name, None), float) for name in ("drop_prob", "p")):
-        return False
-    ones, mode = torch.ones(64, 2, 3, 3, dtype=torch.float64), module.training
+    x, mode = x.repeat(8, 1, 1, 1), module.training
     try:
         with torch.random.fork_rng(devices=[]):
-            dropped, kept = module.train()(ones.clone()), module.eval()(ones.clone())
+            dropped, kept = module.train()(x.clone()), module.eval()(x.clone())
     finally:
         module.train(mode)
-    return bool((dropped == dropped[:, :1, :1, :1]).all()) and torch.equal(kept, ones)
+    if not torch.equal(kept, x) or dropped.shape != x.shape:
+        return False
+    factors = (dropped * x).sum((1, 2, 3), keepdim=True) / x.square().sum((1, 2, 3), keepdim=True)
+    return torch.allclose(dropped, factors * x, rtol=_RTOL, atol=1e-12)
 
 
 def _conv_after(traced: Traced, product: fx.Node) -> tuple[fx.Node, ...]:

@@ -44,7 +44,8 @@ class Rewritten(nn.Module):
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return copyreg.__newobj__, (self.original,), self.__dict__  # type: ignore[attr-defined]
+        # Not copyreg.__newobj__: pickle insists that it be given the object's own class.
+        return copyreg._reconstructor, (self.original, object, None), self.__dict__  # type: ignore[attr-defined]
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class Untraceable(Exception):
+class Untraceable(Exception):  # noqa: N818 - it is no error of the user's
     """A module whose forward does not fit into one graph; the message says why."""
 
 
@@ -38,7 +38,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(excited,))
         self.leaves = leaves
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         if m in self.leaves or is_norm(m) or isinstance(m, nn.Conv2d):
             return True
         if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
@@ -93,36 +93,56 @@ def _traced(module: nn.Module, leaves: frozenset[nn.Module]) -> fx.Graph:
     try:
         return _Tracer(leaves).trace(module)
     except Exception as error:  # whatever forward does with a proxy in its hands
-        first = str(error).strip().splitlines()
-        raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first[0] if first else ''})") from error
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first})") from error
 
 
-def example_inputs(model: nn.Module) -> tuple[Tensor, ...]:
-    """A small batch that a model of images can be expected to take: two images of 64 x 64, or of the size it states.
+def example_inputs(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
+    """Small batches that a model of images can be expected to take, the next in case it does not: two images each.
+
+    Of the size that the model states where it takes no other, as timm's do; else of 64 pixels, 32, or more.
 
     Raises:
         InputError: no convolution says how many channels an image has.
     """
     stated = getattr(model, "pretrained_cfg", None) or {}
-    if stated.get("fixed_input_size"):
-        size = stated["input_size"]
-    else:
-        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        if first is None:
-            raise InputError(f"{type(model).__name__} has no Conv2d to tell an image's channels by; give example=")
-        size = (first.in_channels, 64, 64)
-    like = next(model.parameters())
-    return (torch.randn(2, *size, dtype=like.dtype, device=like.device),)
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        raise InputError(f"{type(model).__name__} has no Conv2d to tell an image's channels by; give example=")
+    sizes = [stated["input_size"][-1]] if stated.get("fixed_input_size") else [64, 32, 128, 224, 299]
+    for size in sizes:
+        yield (first.weight.new_empty(2, first.in_channels, size, size).normal_(),)
 
 
-def traced_inputs(model: nn.Module, example: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
+def traced_inputs(model: nn.Module, example: Sequence[Any] | None) -> dict[nn.Module, tuple[Any, ...]]:
     """What each module of a model is called with: tensors by their shape and dtype on no device, others as they are.
 
     The model runs once, in evaluation and without gradients; modules called by keyword are left out.
 
+    Args:
+        model: any module.
+        example: what its forward takes; None: the first of :func:`example_inputs` that it takes.
+
     Raises:
         InputError: the model does not take the example.
     """
+    examples = example_inputs(model) if example is None else iter([tuple(example)])
+    error = None
+    for given in examples:
+        try:
+            return _seen_inputs(model, given)
+        except Exception as failure:  # whatever a model says to an image of the wrong size
+            error = error or (given, failure)
+    assert error is not None
+    shapes = ", ".join(str(tuple(a.shape)) for a in error[0] if isinstance(a, Tensor))
+    first = (str(error[1]).splitlines() or [""])[0]
+    raise InputError(
+        f"{type(model).__name__} does not take an example of shape {shapes} ({first}); give one that it takes: "
+        "example=(tensor,)"
+    ) from error[1]
+
+
+def _seen_inputs(model: nn.Module, example: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
     seen: dict[nn.Module, tuple[Any, ...]] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -133,13 +153,6 @@ def traced_inputs(model: nn.Module, example: Sequence[Any]) -> dict[nn.Module, t
     try:
         with evaluating(model), torch.no_grad():
             model(*example)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(a.shape)) for a in example if isinstance(a, Tensor))
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"{type(model).__name__} does not take an example of shape {shapes} ({first}); give one that it takes: "
-            "example=(tensor,)"
-        ) from error
     finally:
         for hook in hooks:
             hook.remove()

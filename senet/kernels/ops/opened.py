@@ -1,0 +1,102 @@
+"""The beginning of a site: the moments of its map, and the stand-ins that carry the map's gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senet.kernels.dispatch import choose
+from senet.kernels.layout import coefficients, dense, empty_as
+from senet.kernels.reference import accumulator_dtype
+
+__all__ = ["moments", "stand_in"]
+
+
+@torch.library.custom_op("senet::moments", mutates_args=())
+def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean and centred second moment over each image's channel, and the stand-ins that carry the map's gradient.
+
+    Args:
+        x: map (N, C, H, W).
+        act: the activation between this map's norm and the gate; ``"none"`` in a residual tail.
+
+    Returns:
+        ``mean`` (N, C); ``m2`` (N, C), the sum of squares of ``x - mean``; ``handle``; ``terms``.
+    """
+    x = dense(x)
+    mean, m2 = choose(x).sweeps.moments(x)
+    return mean, m2, *_stand_ins(x)
+
+
+@moments.register_fake
+def _(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return coefficients(x), coefficients(x), *_stand_ins(x)
+
+
+@torch.library.custom_op("senet::stand_in", mutates_args=())
+def stand_in(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
+    """The stand-ins alone, for a map whose moments nobody asks for: that of a frozen norm. Reads nothing."""
+    return _stand_ins(x)
+
+
+@stand_in.register_fake
+def _(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
+    return _stand_ins(x)
+
+
+@torch.library.custom_op("senet::spread", mutates_args=())
+def spread(
+    g: Tensor | None, terms: Tensor | None, x: Tensor, mean: Tensor, q: Tensor | None, r: Tensor | None, act: str
+) -> Tensor:
+    """The gradient of the map from its factored form; backward of :func:`moments`."""
+    x = dense(x)
+    sweeps = choose(x).sweeps
+    if g is None or terms is None:  # the gate was used, the map was not
+        zero = torch.zeros_like(mean)
+        return sweeps.spread(x, x, mean, zero, zero if q is None else q, zero if r is None else r)
+    p, e, scale, shift = terms.unbind()
+    if act == "none":
+        return sweeps.spread(dense(g, x), x, mean, p, q, e if r is None else e + r)
+    return sweeps.spread_act(dense(g, x), x, mean, scale, shift, p, e, q, r, act)
+
+
+@spread.register_fake
+def _(g: Tensor | None, terms: Tensor | None, x: Tensor, *_rest: Any) -> Tensor:
+    return empty_as(x)
+
+
+def _stand_ins(x: Tensor) -> tuple[Tensor, Tensor]:
+    acc = accumulator_dtype(x.dtype)
+    return x.new_empty(()).expand(x.shape), x.new_empty((), dtype=acc).expand(4, *x.shape[:2])
+
+
+def _moments_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, ctx.act = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, output[0])
+
+
+def _moments_backward(
+    ctx: Any, d_mean: Tensor | None, d_m2: Tensor | None, g: Tensor | None, terms: Tensor | None
+) -> tuple[Any, ...]:
+    x, mean = ctx.saved_tensors
+    q = None if d_m2 is None else 2 * d_m2
+    r = None if d_mean is None else d_mean / (x.shape[2] * x.shape[3])
+    return spread(g, terms, x, mean, q, r, ctx.act), None
+
+
+def _stand_in_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, center, ctx.act = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, center)
+
+
+def _stand_in_backward(ctx: Any, g: Tensor | None, terms: Tensor | None) -> tuple[Any, ...]:
+    x, center = ctx.saved_tensors
+    return spread(g, terms, x, center, None, None, ctx.act), None, None
+
+
+moments.register_autograd(_moments_backward, setup_context=_moments_setup)
+stand_in.register_autograd(_stand_in_backward, setup_context=_stand_in_setup)
