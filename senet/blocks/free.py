@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.kernels import ops
-from senet.kernels.batch_norm import batch_moments, merged_over_processes
+from senet.kernels.batch_norm import batch_moments, exact_mean, merged_over_processes
 from senet.kernels.reference import accumulator_dtype
 
 __all__ = [
@@ -72,24 +72,29 @@ def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: boo
         ValueError: batch statistics of one value a channel, as PyTorch raises.
     """
     if norm is None:
-        mean, _, handle, terms = ops.moments(x, "none")
+        mean, _, _, handle, terms = ops.moments(x, "none")
         return Site(x, handle, terms, None, None, None, "none", mean)
-    of_batch = uses_batch_statistics(norm)
-    if of_batch or (pool and act == "none"):
-        mean, m2, handle, terms = ops.moments(x, act)
+    rest = None
+    mu, var = norm.running_mean, norm.running_var
+    if uses_batch_statistics(norm):
+        mean, rest, m2, handle, terms = ops.moments(x, act)
+        mu, var = _statistics(norm, x, exact_mean(mean, rest), m2)
+    elif pool and act == "none":
+        mean, rest, _, handle, terms = ops.moments(x, act)
     else:
-        mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
-        m2 = None
+        mean = _acc(mu, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
         handle, terms = ops.stand_in(x, mean, act)
-    mu, var = _statistics(norm, x, mean, m2) if of_batch else (norm.running_mean, norm.running_var)
     alpha = (_acc(var, x) + norm.eps).rsqrt()  # type: ignore[arg-type, operator]
     if norm.weight is not None:
         alpha = alpha * _acc(norm.weight, x)  # type: ignore[arg-type]
-    shift = alpha * (mean - _acc(mu, x))  # type: ignore[arg-type]
+    shift = alpha * _acc(mean - mu, x)  # type: ignore[operator]
     if norm.bias is not None:
         shift = shift + _acc(norm.bias, x)  # type: ignore[arg-type]
     scale = alpha.expand_as(shift).contiguous()
-    z = ops.squeeze(terms, x, mean, scale, shift, act)[0] if pool and act != "none" else shift
+    if act == "none" or not pool:
+        z = shift if rest is None else shift + alpha.detach() * rest
+    else:
+        z, _, _ = ops.squeeze(terms, x, mean, scale, shift, act)
     return Site(x, handle, terms, mean, scale, shift, act, z)
 
 

@@ -48,7 +48,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     _check(model)
     walk = Walk(model, example)
     done = Report()
-    for wanted in (_whole, _normed, _any):
+    for wanted in (_whole, _normed, _taken_on, _any):
         for module in walk.modules():
             traced = walk.traced(module)
             if traced is not None:

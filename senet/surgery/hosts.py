@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from senet.surgery.sites import Gated
-from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
+from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
 __all__ = ["Walk", "path_of"]
 
@@ -23,11 +24,16 @@ class Walk:
 
     def __init__(self, model: nn.Module, example: Sequence[Any] | None) -> None:
         self.model = model
-        self.inputs = traced_inputs(model, example)
         self.paths = {module: path for path, module in model.named_modules()}
         self.done: set[nn.Module] = set()
         self.untraceable: dict[nn.Module, str] = {}
         self._traced: dict[nn.Module, Traced | None] = {}
+        double = study(model)
+        self._study = {module: double.get_submodule(path) for module, path in self.paths.items()}
+        if example is not None:
+            example = [_studied(value) for value in example]
+        inputs = traced_inputs(double, example)
+        self.inputs = {module: inputs[twin] for module, twin in self._study.items() if twin in inputs}
 
     def modules(self) -> Iterator[nn.Module]:
         """Modules that were called with tensors alone, inner ones first, none that lies in one that is done."""
@@ -45,26 +51,35 @@ class Walk:
     def mark(self, module: nn.Module) -> None:
         """Notes that a module was rewritten: it stays whole in all graphs from now on."""
         self.done.add(module)
-        path = self.paths[module]
         for other in list(self._traced):
-            if other is module or path.startswith(f"{self.paths[other]}.") or other is self.model:
+            if other is module or _lies_in(self.paths[module], self.paths[other]):
                 del self._traced[other]
 
     def _trace(self, module: nn.Module) -> Traced | None:
-        if next(module.children(), None) is None and next(module.parameters(), None) is None:
+        if next(module.children(), None) is None and (is_norm(module) or next(module.parameters(), None) is None):
             return None
+        twin = self._study[module]
         try:
-            graph = trace(module, frozenset(self.done - {module}))
+            graph = trace(twin, frozenset(self._study[m] for m in self.done))
             if not any("mul" in str(n.target) or "add" in str(n.target) for n in graph.nodes):
                 return None
-            return values(module, graph, self.inputs[module])
+            return values(module, graph, self.inputs[module], twin)
         except Untraceable as reason:
             self.untraceable[module] = str(reason)
             return None
 
     def _inside_done(self, module: nn.Module) -> bool:
-        path = self.paths[module]
-        return any(path == self.paths[d] or path.startswith(f"{self.paths[d]}.") for d in self.done)
+        return any(module is other or _lies_in(self.paths[module], self.paths[other]) for other in self.done)
+
+
+def _lies_in(path: str, other: str) -> bool:
+    return other == "" or path.startswith(f"{other}.")
+
+
+def _studied(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to("cpu", torch.float64 if value.is_floating_point() else value.dtype)
 
 
 def path_of(traced: Traced, site: Gated, prefix: str) -> str:

@@ -214,8 +214,8 @@ def normed(traced: Traced, u: fx.Node, its_users: list[fx.Node]) -> Normed | Non
         if len(inputs) != 1 or not _is_map(value[inputs[0]]):
             return None
         if node.op == "call_module" and is_norm(modules[node.target]):  # type: ignore[index]
-            plain = _normalised(modules[node.target], value[inputs[0]])  # type: ignore[index]
-            act = _activation(plain, value[u])
+            wide = _wide(value[inputs[0]])
+            act = _activation(_normalised(modules[node.target], wide), _rerun(traced, nodes, wide))  # type: ignore[index]
             return None if act is None else Normed(node, act, inputs[0], tuple(nodes))
         if len(nodes) > 3 or _activation(value[inputs[0]], value[node]) is None:
             return None
@@ -233,6 +233,29 @@ def _activation(u: Tensor, h: Tensor) -> str | None:
     if u.shape != h.shape:
         return None
     return next((name for name, act in ACTIVATIONS.items() if torch.allclose(act(u), h, rtol=_RTOL, atol=1e-12)), None)
+
+
+def _is_relu(traced: Traced, node: fx.Node, user: fx.Node) -> bool:
+    if _activation(traced.values[node], traced.values[user]) != "relu":
+        return False
+    wide = _wide(traced.values[node])
+    return _activation(wide, _rerun(traced, [user], wide)) == "relu"
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A map with values up to 50, so that a ReLU and one that ends at 6 are told apart."""
+    return x * (50 / x.abs().max().clamp(min=1e-12))
+
+
+def _rerun(traced: Traced, nodes: list[fx.Node], x: Tensor) -> Tensor:
+    """What nodes in a row, each with one tensor to work on, give for another map."""
+    for node in nodes:
+        before = next(n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor))
+        given = {n: x.clone() if n is before else traced.values[n] for n in node.all_input_nodes}
+        args, kwargs = (fx.node.map_arg(a, given.__getitem__) for a in (node.args, node.kwargs))
+        with torch.no_grad():
+            x = getattr(fx.Interpreter(traced.double, graph=traced.graph), node.op)(node.target, args, kwargs)
+    return x
 
 
 def tail_after(traced: Traced, start: fx.Node) -> Tail:
@@ -254,7 +277,7 @@ def tail_after(traced: Traced, start: fx.Node) -> Tail:
             if other is node:
                 break
             shortcut = other
-        elif _activation(value[node], value[user]) == "relu":
+        elif _is_relu(traced, node, user):
             return Tail((*nodes, user), tuple(drops), shortcut, relu=True)
         elif user.op == "call_module" and isinstance(modules[user.target], nn.Identity):  # type: ignore[index]
             pass
@@ -300,11 +323,20 @@ def _conv_after(traced: Traced, product: fx.Node) -> tuple[fx.Node, ...]:
 
 
 def tails(traced: Traced) -> Iterator[tuple[Normed, Tail]]:
-    """Norm, sum and ReLU without a gate: the ends of plain residual units."""
-    modules = dict(traced.double.named_modules())
+    """Norm, sum and ReLU without a gate: the ends of plain residual units.
+
+    Where both summands come from a norm, the first of them: the branch's, in networks that compute it first.
+    """
+    modules, taken = dict(traced.double.named_modules()), set()
     for node in traced.graph.nodes:
         if node.op == "call_module" and is_norm(modules[node.target]) and _is_map(traced.values[node]):
             tail = tail_after(traced, node)
             source = normed(traced, node, list(tail.nodes[:1]))
-            if source is not None and source.act == "none" and tail.shortcut is not None:
+            if (
+                source is not None
+                and source.act == "none"
+                and tail.shortcut is not None
+                and tail.nodes[-1] not in taken
+            ):
+                taken.add(tail.nodes[-1])
                 yield source, tail

@@ -21,6 +21,7 @@ __all__ = [
     "example_inputs",
     "is_norm",
     "randomise_norms",
+    "study",
     "trace",
     "traced_inputs",
     "values",
@@ -65,28 +66,31 @@ def is_norm(module: nn.Module) -> bool:
     )
 
 
-def trace(module: nn.Module, leaves: frozenset[nn.Module] = frozenset()) -> fx.Graph:
+def trace(
+    module: nn.Module, leaves: frozenset[nn.Module] = frozenset(), modes: tuple[bool, ...] = (True, False)
+) -> fx.Graph:
     """The graph of a module's forward, the same in training and evaluation.
 
     Args:
         module: what to trace; its mode is kept.
         leaves: modules below it that stay whole.
+        modes: of training in which it is to be traced; ``(False,)`` for evaluation alone.
 
     Raises:
         Untraceable: forward branches on values, or differs between training and evaluation.
     """
-    modes = {m: m.training for m in module.modules()}
+    before = {m: m.training for m in module.modules()}
     graphs = {}
     try:
-        for training in (True, False):
+        for training in modes:
             module.train(training)
             graphs[training] = _traced(module, leaves)
     finally:
-        for m, mode in modes.items():
+        for m, mode in before.items():
             m.training = mode
-    if graphs[True].python_code("self").src != graphs[False].python_code("self").src:
+    if len({graph.python_code("self").src for graph in graphs.values()}) > 1:
         raise Untraceable("its forward differs between training and evaluation")
-    return graphs[True]
+    return graphs[modes[0]]
 
 
 def _traced(module: nn.Module, leaves: frozenset[nn.Module]) -> fx.Graph:
@@ -190,16 +194,31 @@ class Traced:
     values: Mapping[fx.Node, Any]
 
 
-def values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any]) -> Traced:
+def study(module: nn.Module) -> nn.Module:
+    """A copy to look at: float64, on a CPU, in evaluation, without hooks, its norms random, no layer all zeros.
+
+    What is found out about it holds for the module, and the module is not touched.
+    """
+    double = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    for part in double.modules():
+        for name, hooks in vars(part).items():
+            if "_hooks" in name and isinstance(hooks, dict) and "state_dict" not in name:
+                hooks.clear()
+    randomise_norms(double)
+    _randomise_zeros(double)
+    return double
+
+
+def values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any], double: nn.Module | None = None) -> Traced:
     """Runs a graph in evaluation, in float64 on a CPU, and keeps every value.
 
     Args:
         module: what the graph was traced from.
         graph: its graph.
         inputs: what it is called with, from :func:`traced_inputs`.
+        double: its :func:`study`, if there is one already.
     """
-    double = copy.deepcopy(module).to("cpu", torch.float64).eval()
-    randomise_norms(double)
+    double = study(module) if double is None else double
     args = tuple(_random(a) if isinstance(a, Tensor) else a for a in inputs)
     recorder = _Recorder(double, graph)
     with torch.no_grad():
@@ -244,3 +263,13 @@ def randomise_norms(model: nn.Module, seed: int = 0) -> None:
                 for name, low, high in (("weight", 0.5, 1.5), ("bias", -0.5, 0.5)):
                     if isinstance(getattr(module, name, None), Tensor):
                         uniform(getattr(module, name), low, high)
+
+
+def _randomise_zeros(model: nn.Module) -> None:
+    """Gives layers whose weights are zero others: behind one that computes nothing, anything agrees."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not module.weight.any():
+                drawn = torch.rand(module.weight.shape, generator=generator, dtype=module.weight.dtype)
+                module.weight.copy_((drawn - 0.5) / module.weight[0].numel() ** 0.5)

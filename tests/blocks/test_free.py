@@ -26,9 +26,9 @@ SHAPES = [(3, 6, 5, 7), (2, 13, 11, 3), (4, 5, 1, 1), (1, 8, 7, 7), (3, 1, 4, 4)
 class Case:
     """One site with its parts, and its two ways: as defined, and free."""
 
-    def __init__(self, kind: str, shape, *, training=True, act="silu", norm=True, loc=0.5, scale=2.0):
+    def __init__(self, kind: str, shape, *, training=True, act="silu", norm=True, loc=0.5, scale=2.0, seed=0):
         n, c, h, w = shape
-        generator = torch.Generator().manual_seed(n * c + h)
+        generator = torch.Generator().manual_seed(1000 * seed + n * c + h)
 
         def randn(*size):
             return torch.randn(*size, generator=generator, dtype=torch.float64)
@@ -136,31 +136,35 @@ def test_a_gate_without_a_norm():
         torch.testing.assert_close(found[name], tensor, rtol=1e-10, atol=1e-12, msg=name)
 
 
+def errors(kind: str, dtype: torch.dtype, layout=torch.contiguous_format, **options) -> dict[str, tuple[float, float]]:
+    """What the free site and plain PyTorch err against float64, over several draws: one draw says little."""
+    squares: dict[str, list[float]] = {}
+    for seed in range(6):
+        case = Case(kind, (4, 16, 15, 13), seed=seed, **options).rounded(dtype)
+        exact, plain, free = case.run("defined"), case.run("defined", dtype, layout), case.run("free", dtype, layout)
+        for name, tensor in exact.items():
+            if tensor.is_floating_point():
+                # What PyTorch happens to hit exactly may be missed by one rounding.
+                floor = torch.finfo(dtype).eps * tensor.norm().item() / 2
+                pair = squares.setdefault(name, [0.0, 0.0])
+                pair[0] += (free[name].double() - tensor).norm().item() ** 2
+                pair[1] += max((plain[name].double() - tensor).norm().item(), floor) ** 2
+    return {name: (ours**0.5, theirs**0.5) for name, (ours, theirs) in squares.items()}
+
+
 @pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_is_at_most_twice_as_wrong_as_pytorch(kind, layout, dtype):
-    case = Case(kind, (4, 16, 15, 13)).rounded(dtype)
-    exact = case.run("defined")
-    plain, free = case.run("defined", dtype, layout), case.run("free", dtype, layout)
-    for name, tensor in exact.items():
-        if not tensor.is_floating_point():
-            continue
-        error, allowed = ((t[name].double() - tensor).norm().item() for t in (free, plain))
-        # What PyTorch happens to hit exactly may be missed by one rounding.
-        rounding = torch.finfo(dtype).eps * tensor.norm().item()
-        assert error <= max(2 * allowed, rounding), f"{name} errs {error:.3g}, plain PyTorch {allowed:.3g}"
+    for name, (error, allowed) in errors(kind, dtype, layout).items():
+        assert error <= 2 * allowed, f"{name} errs {error:.3g}, plain PyTorch {allowed:.3g}"
 
 
 @pytest.mark.usefixtures("implementation")
-@pytest.mark.parametrize("kind", ["tail", "project"])
+@pytest.mark.parametrize("kind", ["linear tail", "project"])  # behind a ReLU, values near 0 fall to either side
 def test_survives_means_a_thousand_times_the_deviation(kind):
-    case = Case(kind, (4, 16, 15, 13), loc=1000.0, scale=1.0).rounded(torch.float32)
-    exact = case.run("defined")
-    plain, free = case.run("defined", torch.float32), case.run("free", torch.float32)
-    for name in ("out", "d x", "d norm.weight", "d norm.bias"):
-        error, allowed = ((t[name].double() - exact[name]).norm().item() for t in (free, plain))
+    for name, (error, allowed) in errors(kind, torch.float32, loc=1000.0, scale=1.0).items():
         assert error <= 2 * allowed, f"{name} errs {error:.3g}, plain PyTorch {allowed:.3g}"
 
 

@@ -15,7 +15,7 @@ __all__ = ["moments", "stand_in"]
 
 
 @torch.library.custom_op("senet::moments", mutates_args=())
-def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Mean and centred second moment over each image's channel, and the stand-ins that carry the map's gradient.
 
     Args:
@@ -23,16 +23,16 @@ def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         act: the activation between this map's norm and the gate; ``"none"`` in a residual tail.
 
     Returns:
-        ``mean`` (N, C); ``m2`` (N, C), the sum of squares of ``x - mean``; ``handle``; ``terms``.
+        ``mean`` (N, C); ``rest`` (N, C), what its rounding left, which has no gradient of its own; ``m2`` (N, C), the
+        sum of squares of ``x - mean``; ``handle``; ``terms``.
     """
     x = dense(x)
-    mean, m2 = choose(x).sweeps.moments(x)
-    return mean, m2, *_stand_ins(x)
+    return *choose(x).sweeps.moments(x), *_stand_ins(x)
 
 
 @moments.register_fake
-def _(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return coefficients(x), coefficients(x), *_stand_ins(x)
+def _(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return coefficients(x), coefficients(x), coefficients(x), *_stand_ins(x)
 
 
 @torch.library.custom_op("senet::stand_in", mutates_args=())
@@ -74,12 +74,13 @@ def _stand_ins(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _moments_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, ctx.act = inputs
+    ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, output[0])
 
 
 def _moments_backward(
-    ctx: Any, d_mean: Tensor | None, d_m2: Tensor | None, g: Tensor | None, terms: Tensor | None
+    ctx: Any, d_mean: Tensor | None, _rest: None, d_m2: Tensor | None, g: Tensor | None, terms: Tensor | None
 ) -> tuple[Any, ...]:
     x, mean = ctx.saved_tensors
     q = None if d_m2 is None else 2 * d_m2
