@@ -10,6 +10,10 @@ from senet.blocks import create_block as create_block
 from senet.errors import InputError as InputError
 from senet.models import create_model as create_model
 from senet.models import list_models as list_models
+from senet.surgery import fold as fold
+from senet.surgery import fuse as fuse
+from senet.surgery import report as report
+from senet.surgery import unfuse as unfuse
 
 __version__ = "0.1.0"
 
@@ -23,5 +27,9 @@ __all__ = [
     "SqueezeExcite",
     "create_block",
     "create_model",
+    "fold",
+    "fuse",
     "list_models",
+    "report",
+    "unfuse",
 ]

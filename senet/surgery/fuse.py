@@ -10,16 +10,15 @@ from torch import nn
 
 from senet.errors import InputError
 from senet.surgery.agree import disagreement
+from senet.surgery.chains import tails
 from senet.surgery.hosts import Walk, path_of
-from senet.surgery.report import Report
+from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.rewrite import Rewriting
-from senet.surgery.sites import Gated, find, tails
+from senet.surgery.sites import Gated, find
 from senet.surgery.swap import Rewritten, give_back, put_in
 from senet.surgery.trace import Traced
 
-__all__ = ["fuse", "report", "unfuse"]
-
-_REPORT = "_senet_report"
+__all__ = ["fuse", "unfuse"]
 
 
 def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails: bool = False) -> nn.Module:
@@ -29,7 +28,8 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     come from: norm, gate, shortcut and ReLU of a residual unit become one site; norm, activation, gate and 1x1
     convolution of a mobile unit another; a gate alone a third. A module is taken over only after its outputs,
     gradients and running statistics agreed with its own in float64. The model stays the same object with the same
-    parts, parameters, state_dict and hooks; :func:`unfuse` undoes it, :func:`report` says what was done.
+    parts, parameters, state_dict and hooks; :func:`unfuse` undoes it, :func:`~senet.surgery.report.report` says what
+    was done.
 
     Args:
         model: any module, of any package. Compile it, or wrap it for distributed training, afterwards.
@@ -60,7 +60,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
             if traced is not None:
                 _take_tails(walk, traced, done)
     done.sort(model)
-    setattr(model, _REPORT, done)
+    keep(model, done)
     return model
 
 
@@ -70,24 +70,13 @@ def unfuse(model: nn.Module) -> nn.Module:
     Raises:
         InputError: the model is not fused.
     """
-    if not hasattr(model, _REPORT):
+    if not has_report(model):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
     for module in model.modules():
         if isinstance(module, Rewritten):
             give_back(module)
-    delattr(model, _REPORT)
+    forget(model)
     return model
-
-
-def report(model: nn.Module) -> Report:
-    """What :func:`fuse` or :func:`~senet.surgery.fold.fold` did to a model, site by site; print it.
-
-    Raises:
-        InputError: neither was applied to it.
-    """
-    if not hasattr(model, _REPORT):
-        raise InputError(f"{type(model).__name__} is neither fused nor folded")
-    return getattr(model, _REPORT)
 
 
 def _check(model: nn.Module) -> None:
@@ -121,7 +110,7 @@ def _take(walk: Walk, traced: Traced, sites: Sequence[Gated], done: Report) -> N
     if not sites:
         return
     prefix = walk.paths[traced.module]
-    names = [path_of(traced, site, prefix) for site in sites]
+    names = [path_of(site, prefix) for site in sites]
     rewriting = Rewriting(traced)
     kinds = [rewriting.gated(site) for site in sites]
     _finish(walk, traced, list(zip(names, kinds, strict=True)), done)

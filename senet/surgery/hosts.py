@@ -82,7 +82,7 @@ def _studied(value: Any) -> Any:
     return value.to("cpu", torch.float64 if value.is_floating_point() else value.dtype)
 
 
-def path_of(traced: Traced, site: Gated, prefix: str) -> str:
+def path_of(site: Gated, prefix: str) -> str:
     """A site's name for people: the path of the module that its gate is computed in."""
     stack = site.pool.meta.get("nn_module_stack") or site.product.meta.get("nn_module_stack") or {}
     inner = next(reversed(stack), "") if stack else ""

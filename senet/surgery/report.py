@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-__all__ = ["Report"]
+from senet.errors import InputError
+
+__all__ = ["Report", "forget", "has_report", "keep", "report"]
+
+_WHERE = "_senet_report"
 
 
 @dataclass
@@ -32,3 +36,29 @@ class Report:
         width = max((len(path) for path, _ in rows), default=0)
         summary = f"{len(self.taken)} sites taken, {len(self.left)} left alone"
         return "\n".join([*(f"{path:<{width}}  {what}" for path, what in rows), summary])
+
+
+def report(model: nn.Module) -> Report:
+    """What :func:`~senet.surgery.fuse.fuse` or :func:`~senet.surgery.fold.fold` did to a model; print it.
+
+    Raises:
+        InputError: neither was applied to it.
+    """
+    if not has_report(model):
+        raise InputError(f"{type(model).__name__} is neither fused nor folded")
+    return getattr(model, _WHERE)
+
+
+def has_report(model: nn.Module) -> bool:
+    """Whether a model is fused or folded."""
+    return hasattr(model, _WHERE)
+
+
+def keep(model: nn.Module, done: Report) -> None:
+    """Keeps a report with the model that it is about."""
+    setattr(model, _WHERE, done)
+
+
+def forget(model: nn.Module) -> None:
+    """Takes the report away again."""
+    delattr(model, _WHERE)

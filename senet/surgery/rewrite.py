@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from senet.blocks.free import close_gated, close_project, close_tail, open_site, pooled
 from senet.blocks.stages import AvgSqueeze
-from senet.surgery.sites import Gated, Normed, Tail
+from senet.surgery.chains import Normed, Tail
+from senet.surgery.sites import Gated
 from senet.surgery.trace import Traced
 
 __all__ = ["Rewriting"]

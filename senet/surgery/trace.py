@@ -113,9 +113,10 @@ def example_inputs(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         raise InputError(f"{type(model).__name__} has no Conv2d to tell an image's channels by; give example=")
-    sizes = [stated["input_size"][-1]] if stated.get("fixed_input_size") else [64, 32, 128, 224, 299]
+    channels, *_, own = stated.get("input_size", (first.in_channels, None))
+    sizes = [own] if stated.get("fixed_input_size") else [64, 32, 128, 224, 256, 299]
     for size in sizes:
-        yield (first.weight.new_empty(2, first.in_channels, size, size).normal_(),)
+        yield (first.weight.new_empty(2, channels, size, size).normal_(),)
 
 
 def traced_inputs(model: nn.Module, example: Sequence[Any] | None) -> dict[nn.Module, tuple[Any, ...]]:
