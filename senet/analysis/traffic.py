@@ -24,7 +24,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -117,18 +117,18 @@ def traffic(call: Callable[[], object], model: nn.Module | None = None, *, wide:
     """
     if wide < 1:
         raise InputError(f"wide is {wide}; accepted: a number of elements, 1 or more")
-    return Traffic(rows_of(call, model, lambda _module, size: size >= wide), wide)
+    return Traffic(rows_of(call, model, lambda _module, t: elements(t) >= wide), wide)
 
 
 def rows_of(
-    call: Callable[[], object], model: nn.Module | None, is_wide: Callable[[str, int], bool]
+    call: Callable[[], object], model: nn.Module | None, is_wide: Callable[[str, Tensor], bool]
 ) -> tuple[Row, ...]:
     """The rows of :func:`traffic`, where which tensors are wide depends on the module.
 
     Args:
         call: what to run.
         model: whose modules' names the rows have.
-        is_wide: whether a tensor of so many elements counts in :attr:`Moved.wide` of a module of such a name.
+        is_wide: whether a tensor counts in :attr:`Moved.wide` of a module of such a name.
     """
     with Places.of(model) as places, _Counter(places, is_wide) as counter:
         call()
@@ -199,7 +199,7 @@ def _in_backward() -> bool:
 
 
 class _Counter(TorchDispatchMode):
-    def __init__(self, places: Places, is_wide: Callable[[str, int], bool]) -> None:
+    def __init__(self, places: Places, is_wide: Callable[[str, Tensor], bool]) -> None:
         super().__init__()
         self.rows: dict[tuple[str, str, bool], Moved] = {}
         self._places, self._is_wide = places, is_wide
@@ -223,6 +223,6 @@ class _Counter(TorchDispatchMode):
                 launches=1,
                 read=sum(times * elements(t) * t.element_size() for t, times in read),
                 written=sum(elements(t) * t.element_size() for t in written),
-                wide=sum(times * elements(t) for t, times in moved if self._is_wide(module, elements(t))),
+                wide=sum(times * elements(t) for t, times in moved if self._is_wide(module, t)),
             )
         return out

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.kernels import ops
-from senet.kernels.batch_norm import batch_moments, exact_mean, merged_over_processes
+from senet.kernels.batch_norm import batch_moments, merged_over_processes, widest
 from senet.kernels.reference import accumulator_dtype
 
 __all__ = [
@@ -75,26 +75,28 @@ def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: boo
         mean, _, _, handle, terms = ops.moments(x, "none")
         return Site(x, handle, terms, None, None, None, "none", mean)
     rest = None
-    mu, var = norm.running_mean, norm.running_var
     if uses_batch_statistics(norm):
         mean, rest, m2, handle, terms = ops.moments(x, act)
-        mu, var = _statistics(norm, x, exact_mean(mean, rest), m2)
-    elif pool and act == "none":
-        mean, rest, _, handle, terms = ops.moments(x, act)
+        apart, var = _statistics(norm, x, mean, rest, m2)
     else:
-        mean = _acc(mu, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
-        handle, terms = ops.stand_in(x, mean, act)
-    alpha = (_acc(var, x) + norm.eps).rsqrt()  # type: ignore[arg-type, operator]
+        if pool and act == "none":
+            mean, rest, _, handle, terms = ops.moments(x, act)
+        else:
+            mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
+            handle, terms = ops.stand_in(x, mean, act)
+        apart, var = mean - norm.running_mean, _acc(norm.running_var, x)  # type: ignore[arg-type, operator]
+    alpha = (var + norm.eps).rsqrt()  # type: ignore[operator]
     if norm.weight is not None:
         alpha = alpha * _acc(norm.weight, x)  # type: ignore[arg-type]
-    shift = alpha * _acc(mean - mu, x)  # type: ignore[operator]
+    shift = alpha * apart
     if norm.bias is not None:
         shift = shift + _acc(norm.bias, x)  # type: ignore[arg-type]
-    scale = alpha.expand_as(shift).contiguous()
-    if act == "none" or not pool:
-        z = shift if rest is None else shift + alpha.detach() * rest
-    else:
+    scale = alpha.expand_as(shift)
+    if act != "none" and pool:
+        scale = scale.contiguous()
         z, _, _ = ops.squeeze(terms, x, mean, scale, shift, act)
+    else:  # the map is measured from its rounded mean; its squeeze is that of the mean itself
+        z = shift if rest is None else shift + alpha.detach() * rest
     return Site(x, handle, terms, mean, scale, shift, act, z)
 
 
@@ -132,11 +134,13 @@ def close_tail(
         drops: what scales each image as a whole, such as stochastic depth.
         relu: whether the ReLU is there.
     """
-    factor = torch.ones_like(site.z) if s is None else _gate(site, s)
-    for drop in drops:
-        factor = factor * drop(site.z.new_ones(site.z.shape[0], 1, 1, 1)).flatten(1)
-    scale = factor if site.scale is None else factor * site.scale
-    shift = None if site.shift is None else factor * site.shift
+    scale, shift = site.scale, site.shift
+    factors = [] if s is None else [_gate(site, s)]
+    factors += [drop(site.z.new_ones(site.z.shape[0], 1, 1, 1)).flatten(1) for drop in drops]
+    for factor in factors:
+        scale = factor if scale is None else scale * factor
+        shift = None if shift is None else shift * factor
+    scale = torch.ones_like(site.z) if scale is None else scale.expand_as(site.z).contiguous()
     if shortcut is None or shortcut.dtype == site.x.dtype:
         return ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, shortcut, relu)
     out = ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, None, False) + shortcut
@@ -162,11 +166,15 @@ def close_project(site: Site, s: Tensor, conv: nn.Conv2d) -> Tensor:
     return ops.project(*opened, _gate(site, s), site.act, weight, bias, *geometry)
 
 
-def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of the batch, (C,) each; updates what the norm keeps of them."""
-    mu, total, count = batch_moments(mean, m2, x.shape[2] * x.shape[3])
+def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, rest: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each image's mean is from the batch's, (N, C), and the batch's biased variance, (C,).
+
+    Updates what the norm keeps of them.
+    """
+    mu, apart, total, count = batch_moments(mean, rest, m2, x.shape[2] * x.shape[3])
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_initialized():
         mu, total, count = merged_over_processes(mu, total, count, norm.process_group)
+        apart = _acc(widest(mean) - mu, x)
     elif x.numel() == x.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
     if norm.training and norm.track_running_stats:
@@ -175,7 +183,7 @@ def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, m2: Tensor) -> tuple[T
             momentum = 1 / norm.num_batches_tracked.to(mu.dtype) if norm.momentum is None else norm.momentum
             for kept, now in ((norm.running_mean, mu), (norm.running_var, total / (count - 1))):
                 kept.add_(momentum * (now.detach().to(kept.dtype) - kept))
-    return mu, total / count
+    return apart, _acc(total / count, x)
 
 
 def _gate(site: Site, s: Tensor) -> Tensor:

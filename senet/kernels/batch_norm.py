@@ -9,34 +9,35 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["batch_moments", "exact_mean", "merged_over_processes"]
+__all__ = ["batch_moments", "merged_over_processes", "widest"]
 
 
-def exact_mean(mean: Tensor, rest: Tensor) -> Tensor:
-    """A mean with what its rounding left, in float64: where means are large, they differ by less than that.
-
-    Args:
-        mean, rest: of each image's channel, (N, C), from :func:`senet.kernels.ops.moments`.
-    """
-    if mean.device.type == "mps":  # has no float64
-        return mean
-    return mean.double() + rest.double()
-
-
-def batch_moments(mean: Tensor, m2: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
+def batch_moments(mean: Tensor, rest: Tensor, m2: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Merges the moments of images by Chan's rule, so that nothing cancels where the mean is large.
 
+    There means differ by less than their rounding. So their own mean is taken in float64, with what rounding left.
+
     Args:
-        mean: mean of each image's channel, (N, C), as :func:`exact_mean` gives it.
+        mean: mean of each image's channel, (N, C).
+        rest: what its rounding left, (N, C).
         m2: sum of squared deviations from it, (N, C).
         pixels: H * W.
 
     Returns:
-        Mean (C,) and sum of squared deviations from it (C,), in their dtypes; how many values went in, a tensor ().
+        Mean (C,), in float64; how far each image's (rounded) mean is from it (N, C) and the sum of squared
+        deviations from it (C,), in the dtype of ``m2``; how many values went in, a tensor ().
     """
-    mu = mean.mean(0)
-    total = m2.sum(0) + pixels * (mean - mu).to(m2.dtype).square().sum(0)
-    return mu, total, mu.new_tensor(float(mean.shape[0] * pixels))
+    mu = (widest(mean) + widest(rest)).mean(0)
+    apart = (widest(mean) - mu).to(m2.dtype)
+    with torch.no_grad():  # it counts in the value alone
+        rounding = pixels * (rest * (2 * apart + rest)).sum(0)
+    total = m2.sum(0) + pixels * apart.square().sum(0) + rounding
+    return mu, apart, total, mu.new_tensor(float(mean.shape[0] * pixels))
+
+
+def widest(x: Tensor) -> Tensor:
+    """In float64, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
 
 
 def merged_over_processes(

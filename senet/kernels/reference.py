@@ -92,7 +92,8 @@ def gated_conv(
 
     Args:
         x: what the depthwise convolution gives, (N, C, H, W).
-        norm, act: (N, C, H, W) -> (N, C, H, W).
+        norm: (N, C, H, W) -> (N, C, H, W).
+        act: (N, C, H, W) -> (N, C, H, W).
         gate: (N, C, 1, 1) -> (N, C, 1, 1).
         conv: what takes the gated map.
     """

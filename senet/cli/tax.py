@@ -1,0 +1,121 @@
+"""senet tax."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from senet.errors import InputError
+
+__all__ = ["COMMANDS"]
+
+
+class Dtype(StrEnum):
+    """What the networks compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Layout(StrEnum):
+    """How maps lie in memory."""
+
+    contiguous = "contiguous"
+    channels_last = "channels-last"
+
+
+def tax(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A name of ours, timm:NAME, torchvision:NAME, or MODULE:FUNCTION, which gives a network of your own.",
+        ),
+    ],
+    train: Annotated[bool, typer.Option("--train/--infer", help="A step of training, or of inference.")] = True,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images; else 8 on a CPU and 64 on a GPU.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width; else what the network is made for.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="For example cuda:1; else a GPU where there is one.")] = None,
+    dtype: Annotated[
+        Dtype, typer.Option(help="In training that of autocast, in inference that of the weights.")
+    ] = Dtype.float32,
+    layout: Annotated[Layout, typer.Option(help="How maps lie in memory.")] = Layout.contiguous,
+    ways: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WAY,...",
+            help="eager, compile, fused, fused+compile; for inference also folded, folded+compile, onnxruntime, "
+            "openvino; else all that can be had.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times of each network are taken.")] = 10,
+    sites: Annotated[bool, typer.Option("--sites", help="Also say what each gate adds.")] = False,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all that was measured, every time.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: a .png, .svg or .pdf, which its name says.")
+    ] = None,
+) -> None:
+    """Measure what squeeze-and-excitation costs here: a network beside its twin without, in time, passes and memory."""
+    import torch
+
+    from senet.analysis.tax import tax as measured
+    from senet.analysis.tax_plot import check_plot, plot_tax
+    from senet.cli.networks import find_network
+    from senet.cli.show_tax import print_sites, print_tax
+    from senet.options import to_plain
+
+    for file in filter(None, (as_json, plot)):  # not to be found wrong after an hour of timing
+        if not file.parent.is_dir():
+            raise InputError(f"cannot write {file}: there is no folder {file.parent}; make it")
+    if plot is not None:
+        check_plot(plot)
+    network, side = find_network(model)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _telling() as progress:
+        found = measured(
+            network,
+            train=train,
+            batch=batch or (8 if device == "cpu" else 64),
+            size=size or side,
+            device=device,
+            dtype=dtype.value,
+            layout=layout.value,
+            ways=None if ways is None else ways.split(","),
+            rounds=rounds,
+            progress=progress,
+        )
+    print_tax(model, found)
+    if sites:
+        print_sites(found)
+    if as_json is not None:
+        as_json.write_text(json.dumps({"model": model, **to_plain(found)}, indent=2) + "\n")
+        typer.echo(f"All of it: {as_json}")
+    if plot is not None:
+        plot_tax(model, found, plot)
+        typer.echo(f"The picture: {plot}")
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr that says what is being done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+COMMANDS: dict[Callable[..., None], str] = {tax: "senet tax timm:seresnet50 --train --batch 16 --plot tax.png"}
