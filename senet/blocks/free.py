@@ -57,7 +57,7 @@ class Site(NamedTuple):
     z: Tensor
 
 
-def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: bool = True) -> Site:
+def open_site(x: Tensor, norm: _BatchNorm | None, act: str = "none", *, pool: bool = True) -> Site:
     """Reads a map once, or twice with an activation: the norm's statistics and the squeeze.
 
     Args:
@@ -79,18 +79,20 @@ def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: boo
         mean, rest, m2, handle, terms = ops.moments(x, act)
         apart, var = _statistics(norm, x, mean, rest, m2)
     else:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         if pool and act == "none":
             mean, rest, _, handle, terms = ops.moments(x, act)
         else:
             mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
             handle, terms = ops.stand_in(x, mean, act)
-        apart, var = mean - norm.running_mean, _acc(norm.running_var, x)  # type: ignore[arg-type, operator]
-    alpha = (var + norm.eps).rsqrt()  # type: ignore[operator]
+        apart, var = mean - norm.running_mean, _acc(norm.running_var, x)
+    alpha = (var + norm.eps).rsqrt()
     if norm.weight is not None:
-        alpha = alpha * _acc(norm.weight, x)  # type: ignore[arg-type]
+        alpha = alpha * _acc(norm.weight, x)
     shift = alpha * apart
     if norm.bias is not None:
-        shift = shift + _acc(norm.bias, x)  # type: ignore[arg-type]
+        shift = shift + _acc(norm.bias, x)
     scale = alpha.expand_as(shift)
     if act != "none" and pool:
         scale = scale.contiguous()
@@ -100,11 +102,10 @@ def open_site(x: Tensor, norm: nn.Module | None, act: str = "none", *, pool: boo
     return Site(x, handle, terms, mean, scale, shift, act, z)
 
 
-def uses_batch_statistics(norm: nn.Module) -> bool:
+def uses_batch_statistics(norm: _BatchNorm) -> bool:
     """Whether a norm normalises with its batch's statistics now; one with frozen statistics never does."""
-    if not isinstance(norm, _BatchNorm):
-        return False
-    return norm.training or (norm.running_mean is None and norm.running_var is None)
+    is_frozen = not isinstance(norm, _BatchNorm)
+    return not is_frozen and (norm.training or (norm.running_mean is None and norm.running_var is None))
 
 
 def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False) -> Tensor:
@@ -166,7 +167,7 @@ def close_project(site: Site, s: Tensor, conv: nn.Conv2d) -> Tensor:
     return ops.project(*opened, _gate(site, s), site.act, weight, bias, *geometry)
 
 
-def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, rest: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(norm: _BatchNorm, x: Tensor, mean: Tensor, rest: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
     """How far each image's mean is from the batch's, (N, C), and the batch's biased variance, (C,).
 
     Updates what the norm keeps of them.
@@ -178,12 +179,20 @@ def _statistics(norm: nn.Module, x: Tensor, mean: Tensor, rest: Tensor, m2: Tens
     elif x.numel() == x.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
     if norm.training and norm.track_running_stats:
-        with torch.no_grad():
-            norm.num_batches_tracked.add_(1)
-            momentum = 1 / norm.num_batches_tracked.to(mu.dtype) if norm.momentum is None else norm.momentum
-            for kept, now in ((norm.running_mean, mu), (norm.running_var, total / (count - 1))):
-                kept.add_(momentum * (now.detach().to(kept.dtype) - kept))
+        _update(norm, mu.detach(), (total / (count - 1)).detach())
     return apart, _acc(total / count, x)
+
+
+def _update(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Moves a norm's running statistics towards a batch's."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        momentum = 1 / norm.num_batches_tracked.to(mean.dtype) if norm.momentum is None else norm.momentum
+        for kept, now in ((norm.running_mean, mean), (norm.running_var, variance)):
+            kept.add_(momentum * (now.to(kept.dtype) - kept))
 
 
 def _gate(site: Site, s: Tensor) -> Tensor:

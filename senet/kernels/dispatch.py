@@ -86,7 +86,7 @@ def explain(device: torch.device | str, dtype: torch.dtype = torch.float32) -> s
 def _choose(device: str, dtype: torch.dtype, forced: str | None) -> Choice:
     if dtype not in DTYPES:
         raise InputError(f"the map is {dtype}; accepted: {', '.join(map(str, DTYPES))}")
-    passed_over = []
+    passed_over: list[tuple[str, str]] = []
     for name in IMPLEMENTATIONS:
         if forced is not None and name != forced:
             continue
@@ -107,10 +107,10 @@ def _unable(name: str, device: str) -> str | None:
     if name == "native":
         if device != "cpu":
             return f"it computes on CPUs, and the map is on {device}"
-        from senet.kernels import native_build
+        from senet.kernels.native_build import BuildError, library
 
         try:
-            native_build.library()
-        except native_build.BuildError as error:
+            library()
+        except BuildError as error:
             return str(error)
     return None

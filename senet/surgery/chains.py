@@ -80,9 +80,9 @@ def normed(traced: Traced, u: fx.Node, its_users: list[fx.Node]) -> Normed | Non
         inputs = [n for n in node.all_input_nodes if isinstance(value[n], Tensor)]
         if len(inputs) != 1 or not is_map(value[inputs[0]]):
             return None
-        if node.op == "call_module" and is_norm(modules[node.target]):  # type: ignore[index]
+        if node.op == "call_module" and is_norm(modules[node.target]):
             wide = _wide(value[inputs[0]])
-            act = _activation(_normalised(modules[node.target], wide), _rerun(traced, nodes, wide))  # type: ignore[index]
+            act = _activation(_normalised(modules[node.target], wide), _rerun(traced, nodes, wide))
             return None if act is None else Normed(node, act, inputs[0], tuple(nodes))
         if len(nodes) > 3 or _activation(value[inputs[0]], value[node]) is None:
             return None
@@ -146,9 +146,9 @@ def tail_after(traced: Traced, start: fx.Node) -> Tail:
             shortcut = other
         elif _is_relu(traced, node, user):
             return Tail((*nodes, user), tuple(drops), shortcut, relu=True)
-        elif user.op == "call_module" and isinstance(modules[user.target], nn.Identity):  # type: ignore[index]
+        elif user.op == "call_module" and isinstance(modules[user.target], nn.Identity):
             pass
-        elif shortcut is None and user.op == "call_module" and _drops_images(modules[user.target], value[node]):  # type: ignore[index]
+        elif shortcut is None and user.op == "call_module" and _drops_images(modules[user.target], value[node]):
             drops.append(user)
         else:
             break
@@ -182,7 +182,7 @@ def conv_after(traced: Traced, product: fx.Node) -> tuple[fx.Node, ...]:
         if len(users) != 1 or users[0].op != "call_module":
             return ()
         nodes.append(users[0])
-        module = modules[users[0].target]  # type: ignore[index]
+        module = modules[users[0].target]
         if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             return tuple(nodes[1:])
         if not isinstance(module, nn.Identity):

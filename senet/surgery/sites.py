@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, fx
@@ -79,7 +80,7 @@ def _gated(traced: Traced, product: fx.Node, u: object, gate: object) -> Gated |
     expands: list[fx.Node] = []
     while gate.target in ("expand", "expand_as"):
         expands.insert(0, gate)
-        gate = gate.args[0]  # type: ignore[assignment]
+        gate = cast(fx.Node, gate.args[0])
     pool = _pool(traced, u, gate)
     if pool is None:
         return None

@@ -74,7 +74,7 @@ def put_in(module: nn.Module, graph: fx.Graph, done: Sequence[tuple[str, str]]) 
 def give_back(module: nn.Module) -> None:
     """Gives a rewritten module its class back."""
     assert isinstance(module, Rewritten)
-    module.__class__ = module.original
+    module.__class__ = module.original  # type: ignore[assignment]
 
 
 def function_of(graph: fx.Graph, name: str) -> Callable[..., Any]:

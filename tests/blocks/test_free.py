@@ -27,7 +27,7 @@ class Case:
     """One site with its parts, and its two ways: as defined, and free."""
 
     def __init__(self, kind: str, shape, *, training=True, act="silu", norm=True, loc=0.5, scale=2.0, seed=0):
-        n, c, h, w = shape
+        n, c, h, _ = shape
         generator = torch.Generator().manual_seed(1000 * seed + n * c + h)
 
         def randn(*size):
