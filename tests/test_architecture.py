@@ -18,6 +18,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 WITHOUT_MIRROR = {
     "test_architecture.py",
     "test_bad_input.py",
+    "test_benchmarks.py",
     "test_fold_all.py",
     "test_kill.py",
     "test_readme.py",

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.setting import LAYOUTS, Network
+from senet.kernels.dispatch import use
 from senet.surgery.fuse import fuse
 
 __all__ = ["Site", "Sweep", "randn", "sites_of", "sweeps_of"]
@@ -57,16 +58,17 @@ class Sweep(NamedTuple):
 
 
 @cache
-def sites_of(networks: Sequence[Network], size: int) -> list[Site]:
-    """The different sites of fused networks: tails first, then by network and depth."""
+def sites_of(networks: Sequence[Network], size: int, most: int) -> list[Site]:
+    """The different sites of fused networks, of each kind so many: tails first, then by network and depth."""
     found: dict[tuple[Any, ...], Site] = {}
     for network in networks:
-        model = fuse(timm.create_model(network.name, **network.options)).to("meta").train()
+        with use("plain"):  # only which sites there are matters, not who computes them
+            model = fuse(timm.create_model(network.name, **dict(network.options))).to("meta").train()
         with _Sites() as seen:
             model(torch.empty(2, 3, size, size, device="meta"))
         for kind, shape, act, outputs in seen.sites:
             found.setdefault((kind, shape, act), Site(kind, *shape, act, outputs, network.name))
-    return sorted(found.values(), key=lambda site: site.kind != "tail")
+    return [site for kind in ("tail", "mobile") for site in [s for s in found.values() if s.kind == kind][:most]]
 
 
 class _Sites(TorchDispatchMode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class Network(NamedTuple):
 
     name: str
     twin: str | None
-    options: Mapping[str, Any] = {}
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,12 @@ class Setting:
         device: where.
         tests: what pytest is given.
         hosts: networks whose sites the sweeps are measured at.
+        most: sites of each kind.
         batches: images at these sites.
         dtypes, layouts: of the maps.
         site_dtypes: of whole sites; torch's cuDNN form takes no bfloat16.
         networks: that are trained and run.
-        batch: images of a training step; more fit on no smaller card than the largest network needs.
+        batch: images of a training step.
         inference: images, and the mode of ``torch.compile``.
         size: pixels.
         rounds: times kept of each call.
@@ -57,6 +58,7 @@ class Setting:
     device: torch.device
     tests: tuple[str, ...]
     hosts: tuple[Network, ...]
+    most: int
     batches: tuple[int, ...]
     dtypes: tuple[torch.dtype, ...]
     site_dtypes: tuple[torch.dtype, ...]
@@ -99,6 +101,7 @@ def on_gpu() -> Setting:
         device=torch.device("cuda"),
         tests=_TESTS,
         hosts=(*_PAIRS, Network("regnety_016", None)),
+        most=99,
         batches=(128, 64, 256),
         dtypes=(torch.bfloat16, torch.float32),
         site_dtypes=(torch.bfloat16, torch.float16),
@@ -108,19 +111,21 @@ def on_gpu() -> Setting:
 
 def dry() -> Setting:
     """Every line of it in seconds, on the CPU."""
-    small = Network("seresnet50", "resnet50", {"layers": (1, 1), "channels": (4, 8), "stem_width": 8})
+    small = Network("seresnet50", "resnet50", (("layers", (1, 1, 1, 1)), ("channels", (4, 4, 4, 8))))
     mobile = Network("mobilenetv3_small_050", None)
     return Setting(
         device=torch.device("cpu"),
         tests=("tests/kernels/test_reference.py",),
         hosts=(small, mobile),
-        batches=(1,),
+        most=1,
+        batches=(2,),
         dtypes=(torch.float32,),
         site_dtypes=(torch.float32,),
-        networks=(small, mobile),
+        layouts=("last",),
+        networks=(small,),
         batch=2,
         inference=((2, None), (1, "reduce-overhead")),
         size=32,
         rounds=2,
-        backend="aot_eager",
+        backend="eager",
     )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -30,6 +31,7 @@ __all__ = [
     "close_project",
     "close_tail",
     "open_site",
+    "pixel_conv",
     "pooled",
     "uses_batch_statistics",
 ]
@@ -84,7 +86,7 @@ def open_site(x: Tensor, norm: _BatchNorm | None, act: str = "none", *, pool: bo
         if pool and act == "none":
             mean, rest, _, handle, terms = ops.moments(x, act)
         else:
-            mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()  # type: ignore[arg-type]
+            mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()
             handle, terms = ops.stand_in(x, mean, act)
         apart, var = mean - norm.running_mean, _acc(norm.running_var, x)
     alpha = (var + norm.eps).rsqrt()
@@ -116,6 +118,14 @@ def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False) -> Tensor
     z = site.z.view(*site.z.shape, *(1,) * (ndim - 2))
     wide = full_precision or _autocast_dtype(site.x) is not None
     return z if wide else z.to(site.x.dtype)
+
+
+def pixel_conv(conv: nn.Conv2d, z: Tensor) -> Tensor:
+    """A 1x1 convolution of maps of one pixel as the matrix product that it is; convolutions are slow at that.
+
+    Shapes: (N, C, 1, 1) -> (N, K, 1, 1).
+    """
+    return F.linear(z.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
 
 
 def close_tail(

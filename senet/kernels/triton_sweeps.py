@@ -42,7 +42,7 @@ def moments(x: Tensor, *, plan: Plan | None = None) -> tuple[Tensor, Tensor, Ten
     parts = _sums(3, x, splits)
     _launch(kernels.moments_kernel, x, (x, *parts), plan, splits)
     n, c, area = _shape(x)
-    mean, rest, m2 = _sums(3, x, 1)[:, :, 0]
+    mean, rest, m2 = _added(_sums(3, x, 1))
     most = triton.next_power_of_2(splits)
     channels = max(1, 2048 // most)
     with torch.cuda.device_of(x):
@@ -129,7 +129,7 @@ def squeeze_act(
     plan, splits = _planned("sums", 1, x, plan)
     parts = _sums(3, x, splits)
     _launch(kernels.squeeze_act_kernel, x, (x, center, scale, shift, *parts), plan, splits, act=act)
-    mean_h, d0, d1 = _added(parts).div_(_shape(x)[2])
+    mean_h, d0, d1 = (total.div_(_shape(x)[2]) for total in _added(parts))
     return mean_h, d0, d1
 
 
@@ -211,15 +211,15 @@ def _planned(kind: Literal["map", "sums"], reads: int, x: Tensor, plan: Plan | N
     return plan, triton.cdiv(_shape(x)[2], plan.rows)
 
 
-def _sums(count: int, x: Tensor, splits: int) -> Tensor:
-    """Room for ``count`` sums of each program: (count, N, splits, C)."""
-    shape = (count, x.shape[0], splits, x.shape[1])
-    return torch.empty(shape, dtype=accumulator_dtype(x.dtype), device=x.device)
+def _sums(count: int, x: Tensor, splits: int) -> tuple[Tensor, ...]:
+    """Room for ``count`` sums of each program, (N, splits, C) each: apart, since operators may not return views."""
+    shape = (x.shape[0], splits, x.shape[1])
+    return tuple(torch.empty(shape, dtype=accumulator_dtype(x.dtype), device=x.device) for _ in range(count))
 
 
-def _added(parts: Tensor) -> Tensor:
-    """(count, N, splits, C) to (count, N, C)."""
-    return parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
+def _added(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """(N, splits, C) to (N, C)."""
+    return tuple(part[:, 0] if part.shape[1] == 1 else part.sum(1) for part in parts)
 
 
 def _launch(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from senet.blocks.free import close_gated, close_project, close_tail, open_site, pooled
+from senet.blocks.free import close_gated, close_project, close_tail, open_site, pixel_conv, pooled
 from senet.blocks.stages import AvgSqueeze
 from senet.surgery.chains import Normed, Tail
-from senet.surgery.sites import Gated
+from senet.surgery.sites import Gated, reaching
 from senet.surgery.trace import Traced
 
 __all__ = ["Rewriting"]
@@ -43,10 +43,12 @@ class Rewriting:
             self._ask_instead(site.u, x)
         is_ours = site.pool.op == "call_module" and isinstance(self._called(site.pool), AvgSqueeze)
         z = self._after(opened, pooled, (opened, self.traced.values[site.pool].ndim), {"full_precision": is_ours})
+        inside = reaching(site.pool, forward=True) & reaching(site.gate, forward=False)
         site.pool.replace_all_uses_with(z)
+        self._as_products(inside)
         before = (*site.to_pool, *site.expands, site.product)
         if act == "none":
-            self._close_tail(opened, site.gate, site.product, site.tail)
+            self._close_tail(opened, self._current(site.gate), site.product, site.tail)
             self._erase((*before, *site.tail.nodes))
         else:
             self._close_activated(opened, site)
@@ -67,6 +69,24 @@ class Rewriting:
         self._erase((*source.nodes, *tail.nodes))
         return _sum({"norm": True} | _parts(tail))
 
+    def _as_products(self, gate: Container[fx.Node]) -> None:
+        """Lets the 1x1 convolutions of a gate, which see one pixel, run as matrix products."""
+        for node in list(self.graph.nodes):
+            if node in gate and node.op == "call_module" and self._is_pixel_conv(node):
+                self._replace(node, pixel_conv, (self._module(node), *node.args))
+                self.graph.erase_node(node)
+
+    def _is_pixel_conv(self, node: fx.Node) -> bool:
+        conv, value = self._called(node), self.traced.values.get(node)
+        return (
+            type(conv) is nn.Conv2d
+            and conv.kernel_size == conv.stride == (1, 1)
+            and conv.groups == 1
+            and conv.padding == (0, 0)
+            and isinstance(value, Tensor)
+            and value.shape[2:].numel() == 1
+        )
+
     def _close_tail(self, opened: fx.Node, gate: fx.Node | None, start: fx.Node, tail: Tail) -> None:
         last = tail.nodes[-1] if tail.nodes else start
         shortcut = None if tail.shortcut is None else self._current(tail.shortcut)
@@ -76,9 +96,9 @@ class Rewriting:
     def _close_activated(self, opened: fx.Node, site: Gated) -> None:
         if site.to_conv:
             conv = site.to_conv[-1]
-            self._replace(conv, close_project, (opened, site.gate, self._module(conv)))
+            self._replace(conv, close_project, (opened, self._current(site.gate), self._module(conv)))
         else:
-            self._replace(site.product, close_gated, (opened, site.gate))
+            self._replace(site.product, close_gated, (opened, self._current(site.gate)))
 
     def _current(self, node: fx.Node) -> fx.Node:
         """The node that gives now what this one gave."""

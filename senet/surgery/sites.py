@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from senet.surgery.chains import RTOL, Normed, Tail, conv_after, is_map, normed, tail_after
 from senet.surgery.trace import Traced
 
-__all__ = ["Gated", "Refused", "find"]
+__all__ = ["Gated", "Refused", "find", "reaching"]
 
 _MUL = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
@@ -105,8 +105,8 @@ def _pool(traced: Traced, u: fx.Node, gate: fx.Node) -> fx.Node | None:
     """The first node on the way from u to the gate whose value is u's global average."""
     value = traced.values
     mean = value[u].mean((2, 3)).flatten()
-    after_u = _reaching(u, forward=True)
-    before_gate = _reaching(gate, forward=False)
+    after_u = reaching(u, forward=True)
+    before_gate = reaching(gate, forward=False)
     for node in traced.graph.nodes:
         if node in after_u and node in before_gate:
             v = value[node]
@@ -116,7 +116,7 @@ def _pool(traced: Traced, u: fx.Node, gate: fx.Node) -> fx.Node | None:
     return None
 
 
-def _reaching(start: fx.Node, *, forward: bool) -> set[fx.Node]:
+def reaching(start: fx.Node, *, forward: bool) -> set[fx.Node]:
     """All nodes after a node, or before it, itself included."""
     seen, todo = {start}, [start]
     while todo:
@@ -130,7 +130,7 @@ def _reaching(start: fx.Node, *, forward: bool) -> set[fx.Node]:
 
 def _between(u: fx.Node, pool: fx.Node, value: Mapping[fx.Node, object]) -> tuple[fx.Node, ...]:
     """The nodes from u to its pool, in order, u excluded."""
-    inside = _reaching(u, forward=True) & _reaching(pool, forward=False) - {u}
+    inside = reaching(u, forward=True) & reaching(pool, forward=False) - {u}
     chain = [n for n in pool.graph.nodes if n in inside and isinstance(value[n], Tensor)]
     for node in chain[:-1]:
         for user in node.users:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -32,40 +31,6 @@ SHAPES = [(2, 24, 7, 7), (1, 3, 5, 11), (3, 70, 1, 1), (2, 1, 13, 17), (1, 4, 80
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 EVERY_FORMAT = pytest.mark.parametrize("layout", FORMATS)
-
-
-@pytest.fixture(scope="module")
-def interpreted(load_triton_sweeps) -> ModuleType:
-    return load_triton_sweeps(True)
-
-
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Mends where the interpreter rounds differently from a GPU, and where an older one fails with a newer NumPy."""
-
-    def convert(data: np.ndarray, source, target, mode) -> np.ndarray:
-        if target == interpreter.tl.float32:
-            return data.astype(np.uint32) << 16
-        bits = data.view(np.uint32).astype(np.uint64)  # to nearest, ties to even, where the interpreter truncates
-        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-        return np.where(np.isnan(data), np.uint16(0x7FC0), rounded)
-
-    def add_pairs(self, values):
-        data = np.moveaxis(values[0].handle.data, self.axis, 0)
-        while len(data) > 1:
-            data = data[::2] + data[1::2]
-        return self.to_tensor(data[0], values[0].dtype)
-
-    def patch_tensor(tensor, scope):
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    patch = interpreter._patch_lang_tensor
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_tensor)
-    monkeypatch.setattr(interpreter, "_convert_float", convert)
-    monkeypatch.setattr(interpreter.ReduceOps, "apply_impl", add_pairs)
-    with np.errstate(all="ignore"):
-        yield
 
 
 @pytest.fixture

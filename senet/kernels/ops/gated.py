@@ -13,7 +13,7 @@ from senet.kernels.layout import coefficients, dense, empty_as
 __all__ = ["gated", "squeeze", "through_gate"]
 
 
-@torch.library.custom_op("senet::squeeze", mutates_args=())
+@torch.library.custom_op("senet::squeeze", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def squeeze(
     terms: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, act: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,7 +31,7 @@ def _(terms: Tensor, x: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return coefficients(x), coefficients(x), coefficients(x)
 
 
-@torch.library.custom_op("senet::gated", mutates_args=())
+@torch.library.custom_op("senet::gated", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def gated(
     handle: Tensor, terms: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, s: Tensor, act: str
 ) -> Tensor:
@@ -45,7 +45,7 @@ def _(handle: Tensor, terms: Tensor, x: Tensor, *_rest: Any) -> Tensor:
     return empty_as(x)
 
 
-@torch.library.custom_op("senet::gated_backward", mutates_args=())
+@torch.library.custom_op("senet::gated_backward", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def gated_backward(
     g: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, act: str
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from senet.kernels.reference import accumulator_dtype
 __all__ = ["moments", "stand_in"]
 
 
-@torch.library.custom_op("senet::moments", mutates_args=())
+@torch.library.custom_op("senet::moments", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Mean and centred second moment over each image's channel, and the stand-ins that carry the map's gradient.
 
@@ -35,7 +35,7 @@ def _(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return coefficients(x), coefficients(x), coefficients(x), *_stand_ins(x)
 
 
-@torch.library.custom_op("senet::stand_in", mutates_args=())
+@torch.library.custom_op("senet::stand_in", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def stand_in(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
     """The stand-ins alone, for a map whose moments nobody asks for: that of a frozen norm. Reads nothing."""
     return _stand_ins(x)
@@ -46,7 +46,7 @@ def _(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
     return _stand_ins(x)
 
 
-@torch.library.custom_op("senet::spread", mutates_args=())
+@torch.library.custom_op("senet::spread", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def spread(
     g: Tensor | None, terms: Tensor | None, x: Tensor, mean: Tensor, q: Tensor | None, r: Tensor | None, act: str
 ) -> Tensor:

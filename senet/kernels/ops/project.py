@@ -15,7 +15,7 @@ from senet.kernels.ops.gated import through_gate
 __all__ = ["project"]
 
 
-@torch.library.custom_op("senet::project", mutates_args=())
+@torch.library.custom_op("senet::project", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def project(
     handle: Tensor,
     terms: Tensor,
@@ -56,7 +56,7 @@ def _(
     return empty_as(x, torch.conv2d(x, weight, bias, *geometry).shape)
 
 
-@torch.library.custom_op("senet::project_backward", mutates_args=())
+@torch.library.custom_op("senet::project_backward", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def project_backward(
     g: Tensor,
     x: Tensor,

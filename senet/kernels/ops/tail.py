@@ -13,7 +13,7 @@ from senet.kernels.layout import coefficients, dense, empty_as
 __all__ = ["tail"]
 
 
-@torch.library.custom_op("senet::tail", mutates_args=())
+@torch.library.custom_op("senet::tail", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def tail(
     handle: Tensor,
     terms: Tensor,
@@ -34,7 +34,7 @@ def _(handle: Tensor, terms: Tensor, x: Tensor, *_rest: Any) -> Tensor:
     return empty_as(x)
 
 
-@torch.library.custom_op("senet::tail_backward", mutates_args=())
+@torch.library.custom_op("senet::tail_backward", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def tail_backward(g: Tensor, out: Tensor | None, x: Tensor, center: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """``g`` where the ReLU let through (nothing new without one), its sum, and its sum against ``x - center``."""
     x = dense(x)

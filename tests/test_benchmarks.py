@@ -1,0 +1,169 @@
+"""The benchmarks that need a GPU: their dry run, and what keeps their results together."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from senet.kernels.triton_plan import plan_sweep
+
+ROOT = Path(__file__).parents[1]
+ABOUT = {"device": "none", "torch": "0", "triton": "0", "sources": "a"}
+# One search, by Triton's interpreter, which is slow
+SEARCH = """
+import dataclasses, json
+from benchmarks.gpu import clock, setting, tune
+dry = dataclasses.replace(setting.dry(), rounds=1, batches=(1,))
+case = next(case for case in tune.cases(dry, clock.Clock(dry.device)) if case.key["sweep"] == "moments")
+line = case.key | case.measure()
+print(json.dumps([line, list(tune.summary([line]))]))
+"""
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Gives the benchmarks' modules by name."""
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: importlib.import_module(f"benchmarks.gpu.{name}")
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_dry_run_takes_every_case_and_leaves_the_results_alone(tmp_path):
+    before = {path: path.read_bytes() for path in (ROOT / "benchmarks" / "results").iterdir()}
+    done = python("-m", "benchmarks.gpu", "--dry-run", "--commit", "none", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 cases failed, 0 wait" in done.stdout
+    lines = {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in tmp_path.iterdir()}
+    # 4 sweeps of a tail and 5 of a mobile site; 2 sites, apart and whole; 1 network trained, run in 2 ways, 4 profiled
+    counts = {"gpu-tests": 1, "gpu-tune": 9, "gpu-sweeps": 4, "gpu-networks": 3, "gpu-profile": 4}
+    assert {part: len(of_part) for part, of_part in lines.items()} == counts
+    for line in (line for of_part in lines.values() for line in of_part):
+        assert "error" not in line
+        assert {"date", "device", "driver", "torch", "triton", "timm", "commit", "sources"} <= set(line)
+    assert {path: path.read_bytes() for path in (ROOT / "benchmarks" / "results").iterdir()} == before
+
+
+def test_without_a_gpu_nothing_but_a_dry_run():
+    done = python("-m", "benchmarks.gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    assert done.stderr == "there is no CUDA device here; --dry-run goes without\n"
+
+
+def test_a_search_of_plans_goes_through():
+    pytest.importorskip("triton")
+    done = python("-c", SEARCH, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr
+    line, table = json.loads(done.stdout)
+    assert line["implementation"] == "triton"
+    assert line["tried"] > 8
+    assert {"warps", "pixels", "channels", "stages", "reverse"} <= set(line["gain"])
+    assert [row.split()[:3] for row in table] == [["sums", "of", "1"]] * (len(line["gain"]) + 1)
+
+
+def test_search_finds_two_changes_that_help(gpu):
+    shape = (64, 256, 56 * 56)
+    plan = plan_sweep("map", 2, shape, 2, "last")
+
+    def seconds(candidate):
+        if candidate.warps == 2:
+            return None  # needs more registers than there are
+        better = (candidate.warps == 8) + (candidate.tile.stages == 2)
+        return 1.0 - 0.2 * better + 0.1 * (candidate.tile.unroll != plan.tile.unroll)
+
+    best, gain, _ = gpu("tune").search(plan, seconds, "map", shape)
+    assert best == plan._replace(warps=8, tile=plan.tile._replace(stages=2))
+    assert gain["warps"] == gain["stages"] == 1.25
+    assert gain["unroll"] == pytest.approx(1 / 1.1, abs=1e-3)
+    assert gain["reverse"] == 1
+
+
+@pytest.mark.parametrize("layout", ["first", "last"])
+@pytest.mark.parametrize("kind", ["map", "sums"])
+@pytest.mark.parametrize("area", [49, 196, 3136])
+def test_near_plans_are_plans(gpu, layout, kind, area):
+    shape = (8, 96, area)
+    plan = plan_sweep(kind, 1, shape, 2, layout)
+    found = list(gpu("plans").near(plan, kind, shape))
+    assert len({plan, *(p for _, p in found)}) == len(found) + 1
+    for field, (tile, rows, warps) in found:
+        assert {n.bit_count() for n in (warps, tile.pixels, tile.channels, tile.unroll)} == {1}, field
+        assert rows % (tile.unroll * tile.pixels) == 0
+        assert tile.vector == plan.tile.vector
+
+
+class TestRun:
+    """What goes on, what stops, and what it ends with."""
+
+    @pytest.fixture
+    def go(self, gpu, monkeypatch, tmp_path):
+        main, setting, results = gpu("__main__"), gpu("setting"), gpu("results")
+
+        def run(*, left: float = 100, about=ABOUT, tune=(), tests=lambda: {"outcome": 1}):
+            parts = {
+                "tests": lambda *_: iter([setting.Case({"of": "all"}, tests, 1)]),
+                "tune": lambda *_: (setting.Case({"n": n}, measure, 10) for n, measure in enumerate(tune)),
+            }
+            monkeypatch.setattr(main, "PARTS", parts)
+            monkeypatch.setattr(main, "SUMMARIES", {})
+            kept = results.Results(tmp_path, about)
+            status = main.run(setting.dry(), kept, list(parts), time.monotonic() + left)
+            return status, kept.lines("tune")
+
+        return run
+
+    def test_measures_once(self, go):
+        calls = []
+        tune = [lambda: {"x": calls.append(1) or 1.0}]
+        assert go(tune=tune)[0] == go(tune=tune)[0] == 0
+        assert len(calls) == 1
+        status, lines = go(tune=tune, about=ABOUT | {"sources": "b"})
+        assert (status, len(calls), len(lines)) == (0, 2, 1)
+
+    def test_a_failure_is_told_and_tried_again(self, go, capsys):
+        status, lines = go(tune=[lambda: 1 / 0, lambda: {"x": 1}])
+        assert status == 1
+        assert [line["n"] for line in lines] == [1]
+        assert "ZeroDivisionError" in capsys.readouterr().out
+        assert go(tune=[lambda: {"x": 2}, lambda: 1 / 0])[0] == 0
+
+    @pytest.mark.parametrize("found", [{}, {"us": {}}, {"us": {"cold": float("nan")}}, {"us": [None]}])
+    def test_a_line_that_lacks_something_is_a_failure(self, go, found):
+        status, lines = go(tune=[lambda: found or {"us": ""}])
+        assert (status, lines) == (1, [])
+
+    def test_gives_up_after_three_in_a_row(self, go):
+        calls = []
+        assert go(tune=[lambda: 1 / (calls.append(1) or 0)] * 9)[0] == 1
+        assert len(calls) == 3
+
+    def test_begins_nothing_that_may_not_end(self, go):
+        assert go(tune=[lambda: {"x": 1}], left=5) == (3, [])
+
+    def test_times_nothing_where_tests_fail(self, go):
+        assert go(tune=[lambda: {"x": 1}], tests=lambda: 1 / 0) == (1, [])
+
+
+def test_a_twin_is_stripped_where_timm_has_none(gpu):
+    setting, networks = gpu("setting"), gpu("networks")
+    mobile = setting.Network("mobilenetv3_small_050", None)
+    arms = networks.training_arms(mobile, setting.dry(), ("plain", "se"))
+    plain, se = (arm.result() for arm in arms.values())
+    assert plain.isfinite()
+    assert plain != se
