@@ -52,7 +52,12 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def in_turn(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 3, device: torch.device | None = None
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 3,
+    device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """The seconds that each call took in each round, all calls in every round.
 
@@ -63,16 +68,18 @@ def in_turn(
         rounds: how many times are kept.
         warmup: how many rounds before are not.
         device: waited for after each call where it is a CUDA device.
+        clock: seconds; ``time.process_time`` counts those of this process alone, which on a machine with neighbours
+            says more of a call that runs on one thread.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(warmup + rounds):
         for name in calls if index % 2 else reversed(list(calls)):
-            since = time.perf_counter()
+            since = clock()
             calls[name]()
             if device is not None and device.type == "cuda":
                 torch.cuda.synchronize(device)
             if index >= warmup:
-                seconds[name].append(time.perf_counter() - since)
+                seconds[name].append(clock() - since)
     return seconds
 
 

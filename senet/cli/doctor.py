@@ -25,6 +25,7 @@ def doctor() -> None:
     import torch
 
     import senet
+    from senet.kernels.dispatch import explain
 
     rows = [
         ("senet", senet.__version__),
@@ -43,6 +44,8 @@ def doctor() -> None:
         ]
     else:
         rows.append(("device", f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads; no CUDA device"))
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    rows += [(f"free SE on {device}", explain(device)) for device in devices]
     if importlib.util.find_spec("torchvision") is not None:
         from senet.train.data.download import cache_dir
         from senet.train.data.fashion_mnist import SYSTEM_DIR, find_files
