@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -167,3 +168,8 @@ def test_a_twin_is_stripped_where_timm_has_none(gpu):
     plain, se = (arm.result() for arm in arms.values())
     assert plain.isfinite()
     assert plain != se
+
+
+def test_the_page_on_free_se_says_what_was_measured():
+    tool = runpy.run_path(str(ROOT / "tools" / "free.py"))
+    assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), "run python tools/free.py"

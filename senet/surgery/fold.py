@@ -33,7 +33,7 @@ def fold(model: nn.Module, *, example: Sequence[Any] | None = None) -> nn.Module
     - Gate, shortcut and ReLU take two passes, and write in place where nobody can see it.
 
     Read from graphs, not from the names of classes, and believed only where the outputs agree to 1e-10 in float64
-    with random norms; the rest stays as it was. :func:`~senet.surgery.fuse.report` says what was done, and why not.
+    with random norms; the rest stays as it was. :func:`~senet.surgery.report.report` says what was done, and why not.
 
     Args:
         model: any module, of any package, fused or not; it is not touched.
@@ -78,7 +78,7 @@ def _check(model: nn.Module) -> None:
     if hasattr(model, "_orig_mod"):
         raise InputError("the model is compiled; fold before torch.compile")
     if has_report(model) and not any(isinstance(m, Rewritten) for m in model.modules()):
-        raise InputError("the model is folded already; senet.surgery.fuse.report(model) says how")
+        raise InputError("the model is folded already; senet.report(model) says how")
 
 
 def _has_tail(site: Gated) -> bool:
