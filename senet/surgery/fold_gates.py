@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from senet.surgery.sites import Gated
+from senet.surgery.sites import Gated, reaching
 from senet.surgery.trace import Traced, is_norm
 
 __all__ = ["Maker", "refusal", "rewrite"]
@@ -59,7 +60,13 @@ def rewrite(traced: Traced, site: Gated) -> tuple[str, dict[str, Maker]]:
         What became of it, in words, and the modules that the graph now calls in place of those at the same paths:
         each made from the module that was traced, or from a copy of it with other weights.
     """
+    inside = reaching(site.pool, forward=True) & reaching(site.gate, forward=False)
+    pixel_convs = [n for n in traced.graph.nodes if n in inside and _is_pixel_conv(traced, n)]
     words, made = _pool_first(traced, site)
+    for node in pixel_convs:
+        new = _as_product(traced.graph, node)
+        made[str(node.target)] = partial(_linear, made.get(str(node.target), _at(str(node.target))))
+        site = replace(site, gate=new) if site.gate is node else site
     words.append(_product(traced, site))
     _sweep(traced.graph)
     return ", ".join(words), made
@@ -130,6 +137,37 @@ def _is_plain_linear(traced: Traced, node: fx.Node) -> bool:
     if isinstance(layer, nn.Conv2d) and z.ndim == 4 and set(layer.kernel_size) == {1} and z.shape[2:] == (1, 1):
         return _equal(F.conv2d(z, layer.weight, layer.bias, groups=layer.groups), traced.values[node])
     return False
+
+
+def _is_pixel_conv(traced: Traced, node: fx.Node) -> bool:
+    """Whether a node is a 1x1 convolution of one pixel, which is a matrix product, and faster as one."""
+    layer = traced.double.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and _is_plain_linear(traced, node)
+
+
+def _as_product(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """(N, C, 1, 1) to (N, C), the layer, and back; returns the node that gives what ``node`` gave."""
+    with graph.inserting_before(node):
+        flat = graph.call_method("flatten", (node.args[0], 1))
+        y = graph.call_module(str(node.target), (flat,))
+        new = graph.call_function(operator.getitem, (y, (slice(None), slice(None), None, None)))
+    node.replace_all_uses_with(new)
+    graph.erase_node(node)
+    return new
+
+
+def _at(path: str) -> Maker:
+    return lambda root: root.get_submodule(path)
+
+
+def _linear(make: Maker, root: nn.Module) -> nn.Module:
+    """A 1x1 convolution as a linear layer."""
+    conv = cast(nn.Conv2d, make(root))
+    made = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
+    made.weight = nn.Parameter(conv.weight.detach().flatten(1), conv.weight.requires_grad)
+    bias = None if conv.bias is None else nn.Parameter(conv.bias.detach(), conv.bias.requires_grad)
+    made.register_parameter("bias", bias)
+    return made.eval()
 
 
 def _is_cheaper(traced: Traced, conv: nn.Conv2d, first: fx.Node) -> bool:
