@@ -19,7 +19,7 @@ WITHOUT_MIRROR = {
     "test_architecture.py",
     "test_bad_input.py",
     "test_benchmarks.py",
-    "test_fold_all.py",
+    "test_all_architectures.py",
     "test_kill.py",
     "test_readme.py",
 }

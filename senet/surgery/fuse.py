@@ -14,9 +14,9 @@ from senet.surgery.chains import tails
 from senet.surgery.hosts import Walk, path_of
 from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.rewrite import Rewriting
-from senet.surgery.sites import Gated, find
+from senet.surgery.sites import ONE_PIXEL, Gated, find
 from senet.surgery.swap import Rewritten, give_back, put_in
-from senet.surgery.trace import Traced
+from senet.surgery.trace import Traced, example_inputs
 
 __all__ = ["fuse", "unfuse"]
 
@@ -34,7 +34,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     Args:
         model: any module, of any package. Compile it, or wrap it for distributed training, afterwards.
         example: what its forward takes, for one run without gradients; None: two images of 64 pixels, or of a size
-            that the model takes.
+            that the model takes and that leaves its gated maps more than one pixel.
         plain_tails: whether norm, shortcut and ReLU of residual units without a gate are taken as well.
 
     Returns:
@@ -46,19 +46,10 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     Differs from the paper: nowhere; the same numbers are computed in another order.
     """
     _check(model)
-    walk = Walk(model, example)
-    done = Report()
-    for wanted in (_whole, _normed, _taken_on, _any):
-        for module in walk.modules():
-            traced = walk.traced(module)
-            if traced is not None:
-                _take(walk, traced, [s for s in find(traced) if isinstance(s, Gated) and wanted(s)], done)
-    done.left += _left(walk)
-    if plain_tails:
-        for module in walk.modules():
-            traced = walk.traced(module)
-            if traced is not None:
-                _take_tails(walk, traced, done)
+    done = _fused(model, example, plain_tails)
+    if example is None and any(reason == ONE_PIXEL for _, reason in done.left):
+        _restore(model)
+        done = _fused(model, next(example_inputs(model, smallest=256)), plain_tails)
     done.sort(model)
     keep(model, done)
     return model
@@ -72,11 +63,33 @@ def unfuse(model: nn.Module) -> nn.Module:
     """
     if not has_report(model):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
+    _restore(model)
+    forget(model)
+    return model
+
+
+def _restore(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Rewritten):
             give_back(module)
-    forget(model)
-    return model
+
+
+def _fused(model: nn.Module, example: Sequence[Any] | None, plain_tails: bool) -> Report:
+    """Rewrites a model: whole sites first, then what is left in parts."""
+    walk = Walk(model, example)
+    done = Report()
+    for wanted in (_whole, _normed, _taken_on, _any):
+        for module in walk.modules():
+            traced = walk.traced(module)
+            if traced is not None:
+                _take(walk, traced, [s for s in find(traced) if isinstance(s, Gated) and wanted(s)], done)
+    done.left += _left(walk)
+    if plain_tails:
+        for module in walk.modules():
+            traced = walk.traced(module)
+            if traced is not None:
+                _take_tails(walk, traced, done)
+    return done
 
 
 def _check(model: nn.Module) -> None:

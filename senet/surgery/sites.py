@@ -18,7 +18,9 @@ from torch import Tensor, fx
 from senet.surgery.chains import RTOL, Normed, Tail, conv_after, is_map, normed, tail_after
 from senet.surgery.trace import Traced
 
-__all__ = ["Gated", "Refused", "find", "reaching"]
+__all__ = ["ONE_PIXEL", "Gated", "Refused", "find", "reaching"]
+
+ONE_PIXEL = "the map has one pixel in the example, where anything is its average; give a larger example"
 
 _MUL = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
@@ -76,7 +78,7 @@ def _gated(traced: Traced, product: fx.Node, u: object, gate: object) -> Gated |
     if value[u].shape != value[product].shape or not _is_gate(value[gate], value[u]):
         return None
     if value[u].shape[2:].numel() == 1:
-        raise Refused("the map has one pixel in the example, where anything is its average; give a larger example")
+        raise Refused(ONE_PIXEL)
     expands: list[fx.Node] = []
     while gate.target in ("expand", "expand_as"):
         expands.insert(0, gate)

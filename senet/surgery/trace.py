@@ -101,10 +101,11 @@ def _traced(module: nn.Module, leaves: frozenset[nn.Module]) -> fx.Graph:
         raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first})") from error
 
 
-def example_inputs(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
+def example_inputs(model: nn.Module, smallest: int = 0) -> Iterator[tuple[Tensor, ...]]:
     """Small batches that a model of images can be expected to take, the next in case it does not: two images each.
 
-    Of the size that the model states where it takes no other, as timm's do; else of 64 pixels, 32, or more.
+    Of the size that the model states where it takes no other, as timm's do; else of 64 pixels, 32, or more, and not
+    under ``smallest``.
 
     Raises:
         InputError: no convolution says how many channels an image has.
@@ -115,6 +116,7 @@ def example_inputs(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
         raise InputError(f"{type(model).__name__} has no Conv2d to tell an image's channels by; give example=")
     channels, *_, own = stated.get("input_size", (first.in_channels, None))
     sizes = [own] if stated.get("fixed_input_size") else [64, 32, 128, 224, 256, 299]
+    sizes = [size for size in sizes if size >= smallest] or sizes
     for size in sizes:
         yield (first.weight.new_empty(2, channels, size, size).normal_(),)
 

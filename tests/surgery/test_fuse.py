@@ -253,6 +253,13 @@ def test_forwards_that_branch_on_values_are_left_alone():
     assert {what for _, what in report(model).taken} == {"gate"}  # the block itself can still be read
 
 
+def test_an_example_of_which_one_pixel_is_left_is_replaced_by_a_larger():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=64, padding=1), Unit(Tutorial))
+    fuse(model)
+    assert [what for _, what in report(model).taken] == [TAIL]
+    assert not report(model).left
+
+
 def test_plain_tails():
     model = timm.create_model("resnet18", num_classes=10).double()
     randomise_norms(model)

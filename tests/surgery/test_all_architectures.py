@@ -1,4 +1,4 @@
-"""Other people's networks: a few of each family always, all of them with ``SENET_ALL_ARCHITECTURES=1`` (an hour)."""
+"""Other people's networks: a few of each family always, all of them with ``SENET_ALL_ARCHITECTURES=1`` (hours)."""
 
 import os
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from senet.surgery.fold import fold
+from senet.surgery.fuse import fuse, unfuse
 from senet.surgery.report import report
 from senet.surgery.trace import randomise_norms
 
@@ -100,10 +101,34 @@ def with_gates():
                 yield source + name
 
 
-@pytest.mark.skipif(not ALL, reason="SENET_ALL_ARCHITECTURES=1 folds all of timm's and torchvision's (an hour)")
+needs_an_hour = pytest.mark.skipif(not ALL, reason="SENET_ALL_ARCHITECTURES=1: all of timm's and torchvision's, hours")
+
+
+@needs_an_hour
+@pytest.mark.timeout(8 * 3600)
+@pytest.mark.filterwarnings("default")
+def test_all_architectures_fused(capsys):
+    """Every module that `fuse` takes over is compared in float64 by itself; here that some are, and the way back."""
+    rows, wrong = [], []
+    for name in with_gates():
+        model = made(name)
+        before = [(id(module), type(module)) for module in model.modules()]
+        done = report(fuse(model))
+        rows.append(f"{name:<40} {len(done.taken):3} taken, {len(done.left):3} left")
+        rows += [f"    {path}: {reason}" for path, reason in done.left]
+        unfuse(model)
+        if not done.taken or [(id(module), type(module)) for module in model.modules()] != before:
+            wrong.append(name)
+    with capsys.disabled():
+        print("\n" + "\n".join(rows))
+    assert not wrong
+    assert rows
+
+
+@needs_an_hour
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.filterwarnings("default")
-def test_all_architectures(capsys):
+def test_all_architectures_folded(capsys):
     rows, wrong = [], []
     for name in with_gates():
         try:
