@@ -34,6 +34,10 @@ before it, and the projection and the gate's first layer become one smaller laye
 **Who computes.** Triton on CUDA, C++ compiled once on CPUs, PyTorch operators elsewhere: `senet doctor` says which and
 why, `with senet.kernels.dispatch.use("plain"):` chooses.
 
+**Where it does not pay.** Uncompiled, a site runs some 70 small operators more than eager SE does: on small maps (CIFAR
+networks at small batches) they cost more than the passes that are saved. `torch.compile` merges them. `senet tax MODEL`
+says what holds for a network on a machine.
+
 ## What it must show, and what it does
 
 CPU times: one thread, the process's own time, networks in turn, against timm's plain ResNet-50; median ratio and its
