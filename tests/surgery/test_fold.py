@@ -281,6 +281,7 @@ def test_a_fused_model_folds():
     assert not any(isinstance(m, Rewritten) for m in folded.modules())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # of torch 2.11, by itself
 def test_it_is_an_ordinary_module():
     model = nn.Sequential(Unit(Gate(16)), Unit(SqueezeExcite(16, reduction=4), stride=2), Mobile(Gate(16)))
     model = prepared(model)
@@ -327,6 +328,7 @@ def test_the_memory_format_stays(layout):
         assert folded(x).is_contiguous(memory_format=layout)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # of torch 2.11, by itself
 def test_bad_models_are_refused():
     model = prepared(nn.Sequential(Unit(Gate(16))))
     x = image(2, 16, 6, 6)

@@ -392,6 +392,7 @@ class TestBadInput:
         with pytest.raises(InputError, match="neither fused nor folded"):
             report(small)
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # of torch 2.11, by itself
     def test_compiled(self, small):
         with pytest.raises(InputError, match="is compiled; fuse before"):
             fuse(torch.compile(small))
