@@ -85,7 +85,7 @@ def image(*shape):
 
 
 def scripted(module):
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with pytest.warns((FutureWarning, DeprecationWarning), match="deprecated"):
         return torch.jit.script(module)
 
 
