@@ -32,7 +32,8 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     was done.
 
     Args:
-        model: any module, of any package. Compile it, or wrap it for distributed training, afterwards.
+        model: any module, of any package. Compile it, or wrap it for distributed training, afterwards; for formats
+            such as ONNX, which know PyTorch's own operators alone, :func:`unfuse` or fold it first.
         example: what its forward takes, for one run without gradients; None: two images of 64 pixels, or of a size
             that the model takes and that leaves its gated maps more than one pixel.
         plain_tails: whether norm, shortcut and ReLU of residual units without a gate are taken as well.
