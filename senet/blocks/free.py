@@ -38,12 +38,13 @@ __all__ = [
 
 
 class Site(NamedTuple):
-    """A site between its opening and its end: u = scale * (x - mean) + shift, h = act(u).
+    """A site between its opening and its end: u = scale * (x - center) + shift, h = act(u).
 
     Attributes:
         x: the map, (N, C, H, W).
         handle, terms: what carry its gradient, see :mod:`senet.kernels.ops`.
-        mean: of each image's channel, (N, C); None where there is no norm, and u is x.
+        center: what the map is measured from, (N, C): each image's mean, or the running mean where the norm is frozen;
+            None where there is no norm, and u is x.
         scale, shift: (N, C), or None.
         act: the activation's name.
         z: the squeeze, mean of h over the map, (N, C).
@@ -52,7 +53,7 @@ class Site(NamedTuple):
     x: Tensor
     handle: Tensor
     terms: Tensor
-    mean: Tensor | None
+    center: Tensor | None
     scale: Tensor | None
     shift: Tensor | None
     act: str
@@ -78,30 +79,33 @@ def open_site(x: Tensor, norm: _BatchNorm | None, act: str = "none", *, pool: bo
         return Site(x, handle, terms, None, None, None, "none", mean)
     rest = None
     if uses_batch_statistics(norm):
-        mean, rest, m2, handle, terms = ops.moments(x, act)
-        apart, var = _statistics(norm, x, mean, rest, m2)
-    else:
+        center, rest, m2, handle, terms = ops.moments(x, act)
+        apart, var = _statistics(norm, x, center, rest, m2)
+        mean_apart = apart
+    else:  # measured from the running mean, as the module does, to its exact zeros
         assert norm.running_mean is not None
         assert norm.running_var is not None
+        center = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()
+        apart, var = torch.zeros_like(center), _acc(norm.running_var, x)
         if pool and act == "none":
             mean, rest, _, handle, terms = ops.moments(x, act)
+            mean_apart = mean - center
         else:
-            mean = _acc(norm.running_mean, x).expand(x.shape[:2]).contiguous()
-            handle, terms = ops.stand_in(x, mean, act)
-        apart, var = mean - norm.running_mean, _acc(norm.running_var, x)
+            mean_apart = apart
+            handle, terms = ops.stand_in(x, center, act)
     alpha = (var + norm.eps).rsqrt()
     if norm.weight is not None:
         alpha = alpha * _acc(norm.weight, x)
-    shift = alpha * apart
-    if norm.bias is not None:
-        shift = shift + _acc(norm.bias, x)
+    bias = torch.zeros_like(alpha) if norm.bias is None else _acc(norm.bias, x)
+    shift = alpha * apart + bias
     scale = alpha.expand_as(shift)
     if act != "none" and pool:
         scale = scale.contiguous()
-        z, _, _ = ops.squeeze(terms, x, mean, scale, shift, act)
+        z, _, _ = ops.squeeze(terms, x, center, scale, shift, act)
     else:  # the map is measured from its rounded mean; its squeeze is that of the mean itself
-        z = shift if rest is None else shift + alpha.detach() * rest
-    return Site(x, handle, terms, mean, scale, shift, act, z)
+        z = shift if mean_apart is apart else alpha * mean_apart + bias
+        z = z if rest is None else z + alpha.detach() * rest
+    return Site(x, handle, terms, center, scale, shift, act, z)
 
 
 def uses_batch_statistics(norm: _BatchNorm) -> bool:
@@ -153,26 +157,26 @@ def close_tail(
         shift = None if shift is None else shift * factor
     scale = torch.ones_like(site.z) if scale is None else scale.expand_as(site.z).contiguous()
     if shortcut is None or shortcut.dtype == site.x.dtype:
-        return ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, shortcut, relu)
-    out = ops.tail(site.handle, site.terms, site.x, site.mean, scale, shift, None, False) + shortcut
+        return ops.tail(site.handle, site.terms, site.x, site.center, scale, shift, shortcut, relu)
+    out = ops.tail(site.handle, site.terms, site.x, site.center, scale, shift, None, False) + shortcut
     return torch.relu(out) if relu else out
 
 
 def close_gated(site: Site, s: Tensor) -> Tensor:
     """The gated activation ``s * act(u)``, for whatever follows it; the norm's output and its activation unkept."""
-    assert site.mean is not None, "a site without a norm ends with close_tail"
-    return ops.gated(site.handle, site.terms, site.x, site.mean, site.scale, site.shift, _gate(site, s), site.act)
+    assert site.center is not None, "a site without a norm ends with close_tail"
+    return ops.gated(site.handle, site.terms, site.x, site.center, site.scale, site.shift, _gate(site, s), site.act)
 
 
 def close_project(site: Site, s: Tensor, conv: nn.Conv2d) -> Tensor:
     """The convolution of ``s * act(u)``, whose input is computed again in backward instead of being kept."""
-    assert site.mean is not None, "a site without a norm ends with close_tail"
+    assert site.center is not None, "a site without a norm ends with close_tail"
     weight, bias, autocast = conv.weight, conv.bias, _autocast_dtype(site.x)
     if autocast is not None:
         weight, bias = weight.to(autocast), None if bias is None else bias.to(autocast)
     if weight.dtype != site.x.dtype:  # the convolution will cast: let it
         return conv(close_gated(site, s))
-    opened = (site.handle, site.terms, site.x, site.mean, site.scale, site.shift)
+    opened = (site.handle, site.terms, site.x, site.center, site.scale, site.shift)
     geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
     return ops.project(*opened, _gate(site, s), site.act, weight, bias, *geometry)
 

@@ -2,7 +2,7 @@
 
 Three modules hold the same eight functions: ``triton_sweeps`` for CUDA, ``native_sweeps`` (C++) for CPUs and
 ``plain_sweeps`` (PyTorch operators) for everything. Left alone, the first that can is taken. An explicit choice,
-``with senet.kernels.use("native"):``, is taken or raises.
+``with senet.kernels.dispatch.use("native"):``, is taken or raises.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _choose(device: str, dtype: torch.dtype, forced: str | None) -> Choice:
         if reason is None:
             return Choice(name, importlib.import_module(f"senet.kernels.{name}_sweeps"), tuple(passed_over))
         passed_over.append((name, reason))
-    raise InputError(f"{forced!r} was asked for, but {passed_over[0][1]}; give another to senet.kernels.use, or None")
+    raise InputError(
+        f"{forced!r} was asked for, but {passed_over[0][1]}; give another to senet.kernels.dispatch.use, or None"
+    )
 
 
 def _unable(name: str, device: str) -> str | None:

@@ -18,7 +18,7 @@ TOLERANCE = 1e-9
 
 
 def disagreement(traced: Traced, graph: torch.fx.Graph) -> str | None:
-    """What differs between a module and its rewritten graph, or None.
+    """What differs between a module and its rewritten graph, or None; or that one of the two does not run.
 
     Compared are outputs, gradients of inputs and parameters, and buffers afterwards, in training and in evaluation,
     in float64 with random norms; each relative to its largest value, or to a thousandth of the largest of its kind,
@@ -27,8 +27,11 @@ def disagreement(traced: Traced, graph: torch.fx.Graph) -> str | None:
     for training in (True, False):
         theirs, ours = copy.deepcopy(traced.double), copy.deepcopy(traced.double)
         put_in(ours, graph, ())
-        wanted, got = _run(theirs.train(training), traced.inputs), _run(ours.train(training), traced.inputs)
         mode = "training" if training else "evaluation"
+        try:
+            wanted, got = _run(theirs.train(training), traced.inputs), _run(ours.train(training), traced.inputs)
+        except Exception as failure:  # whatever forward does with an input of ours; it is reported, not lost
+            return f"it does not run in {mode} ({type(failure).__name__}: {(str(failure).splitlines() or [''])[0]})"
         for kind, tensors in wanted.items():
             floor = max((_largest(t) for t in tensors.values()), default=0.0) / 1000
             for name, tensor in tensors.items():
@@ -51,12 +54,15 @@ def _run(module: nn.Module, inputs: Sequence[Any]) -> dict[str, dict[str, Tensor
     # Multiplied, so that a module which works in place does not write into a leaf.
     args = [a * 1 if isinstance(a, Tensor) else a for a in leaves]
     torch.manual_seed(0)
-    outputs = [t for t in _flat(module(*args)) if t.requires_grad]
+    outputs = list(_flat(module(*args)))
     generator = torch.Generator().manual_seed(1)
-    loss = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in outputs)
+    loss = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    for t in outputs:
+        if t.requires_grad:
+            loss = loss + (t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum()
     wanted = {f"of input {i}": a for i, a in enumerate(leaves) if isinstance(a, Tensor)}
     wanted |= {f"of {name}": p for name, p in module.named_parameters() if p.requires_grad}
-    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)  # type: ignore[arg-type]
+    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     return {
         "output": {str(i): t.detach() for i, t in enumerate(outputs)},
         "gradient": dict(zip(wanted, grads, strict=True)),

@@ -84,8 +84,11 @@ def normed(traced: Traced, u: fx.Node, its_users: list[fx.Node]) -> Normed | Non
             wide = _wide(value[inputs[0]])
             act = _activation(_normalised(modules[node.target], wide), _rerun(traced, nodes, wide))
             return None if act is None else Normed(node, act, inputs[0], tuple(nodes))
-        if len(nodes) > 3 or _activation(value[inputs[0]], value[node]) is None:
+        act = _activation(value[inputs[0]], value[node])
+        if len(nodes) > 3 or act is None:
             return None
+        if act == "none" and node.op == "call_module" and not isinstance(modules[str(node.target)], nn.Identity):
+            return None  # it does nothing now: dropout at a rate of 0
         users = [node]
         node = inputs[0]
         nodes.insert(0, node)
@@ -110,8 +113,9 @@ def _is_relu(traced: Traced, node: fx.Node, user: fx.Node) -> bool:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """A map with values up to 50, so that a ReLU and one that ends at 6 are told apart."""
-    return x * (50 / x.abs().max().clamp(min=1e-12))
+    """A map with values up to 50 and to a million: a ReLU, one that ends somewhere and a smooth one are told apart."""
+    unit = x / x.abs().max().clamp(min=1e-12)
+    return torch.cat((50 * unit, 1e6 * unit))
 
 
 def _rerun(traced: Traced, nodes: list[fx.Node], x: Tensor) -> Tensor:

@@ -13,11 +13,10 @@ from senet.errors import InputError
 from senet.surgery.fold_gates import Maker, refusal, rewrite
 from senet.surgery.fold_hosts import Hosts
 from senet.surgery.fold_norms import TOLERANCE, fold_norms, has_hooks, relative_difference
-from senet.surgery.fuse import unfuse
+from senet.surgery.fuse import restore
 from senet.surgery.hosts import path_of
-from senet.surgery.report import Report, has_report, keep
+from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.sites import Gated, find
-from senet.surgery.swap import Rewritten
 from senet.surgery.trace import Traced
 
 __all__ = ["fold"]
@@ -52,10 +51,15 @@ def fold(model: nn.Module, *, example: Sequence[Any] | None = None) -> nn.Module
     """
     _check(model)
     folded = copy.deepcopy(model)
-    if any(isinstance(m, Rewritten) for m in folded.modules()):
-        unfuse(folded)
-    hosts = Hosts(folded.eval(), example)
-    done, norms = Report(), Report()
+    restore(folded)
+    forget(folded)
+    with torch.random.fork_rng(devices=[]):  # nobody's random numbers are used up
+        return _folded(folded.eval(), example)
+
+
+def _folded(model: nn.Module, example: Sequence[Any] | None) -> nn.Module:
+    hosts = Hosts(model, example)
+    done, norms = Report("folded"), Report("folded")
     # Norms first, since behind a folded one lies the convolution itself.
     fold_norms(hosts, norms)
     for wanted in (_has_tail, _is_known):
@@ -77,7 +81,7 @@ def _check(model: nn.Module) -> None:
         raise InputError("the model is a ScriptModule, whose forward cannot be rewritten; fold before scripting")
     if hasattr(model, "_orig_mod"):
         raise InputError("the model is compiled; fold before torch.compile")
-    if has_report(model) and not any(isinstance(m, Rewritten) for m in model.modules()):
+    if has_report(model, "folded"):
         raise InputError("the model is folded already; senet.report(model) says how")
 
 

@@ -18,7 +18,7 @@ from senet.surgery.sites import ONE_PIXEL, Gated, find
 from senet.surgery.swap import Rewritten, give_back, put_in
 from senet.surgery.trace import Traced, example_inputs
 
-__all__ = ["fuse", "unfuse"]
+__all__ = ["fuse", "restore", "unfuse"]
 
 
 def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails: bool = False) -> nn.Module:
@@ -47,10 +47,16 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     Differs from the paper: nowhere; the same numbers are computed in another order.
     """
     _check(model)
-    done = _fused(model, example, plain_tails)
-    if example is None and any(reason == ONE_PIXEL for _, reason in done.left):
-        _restore(model)
-        done = _fused(model, next(example_inputs(model, smallest=256)), plain_tails)
+    # Gradients are looked at, and nobody's random numbers are used up.
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            done = _fused(model, example, plain_tails)
+            if example is None and any(reason == ONE_PIXEL for _, reason in done.left):
+                restore(model)
+                done = _fused(model, next(example_inputs(model, smallest=256)), plain_tails)
+        except BaseException:
+            restore(model)
+            raise
     done.sort(model)
     keep(model, done)
     return model
@@ -60,16 +66,17 @@ def unfuse(model: nn.Module) -> nn.Module:
     """Undoes :func:`fuse`: every module gets its own class back; the objects were never others.
 
     Raises:
-        InputError: the model is not fused.
+        InputError: neither the model nor a part of it is fused.
     """
-    if not has_report(model):
+    if not has_report(model, "fused") and not any(isinstance(m, Rewritten) for m in model.modules()):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
-    _restore(model)
+    restore(model)
     forget(model)
     return model
 
 
-def _restore(model: nn.Module) -> None:
+def restore(model: nn.Module) -> None:
+    """Gives every rewritten module its own class back."""
     for module in model.modules():
         if isinstance(module, Rewritten):
             give_back(module)
@@ -78,7 +85,7 @@ def _restore(model: nn.Module) -> None:
 def _fused(model: nn.Module, example: Sequence[Any] | None, plain_tails: bool) -> Report:
     """Rewrites a model: whole sites first, then what is left in parts."""
     walk = Walk(model, example)
-    done = Report()
+    done = Report("fused")
     for wanted in (_whole, _normed, _taken_on, _any):
         for module in walk.modules():
             traced = walk.traced(module)

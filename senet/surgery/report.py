@@ -18,10 +18,12 @@ class Report:
     """Sites that were taken, and those that were not.
 
     Attributes:
+        verb: ``"fused"`` or ``"folded"``.
         taken: path of the gate (of the norm, in a plain tail), and what it became.
         left: path, and why it was left alone.
     """
 
+    verb: str
     taken: list[tuple[str, str]] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
 
@@ -49,9 +51,9 @@ def report(model: nn.Module) -> Report:
     return getattr(model, _WHERE)
 
 
-def has_report(model: nn.Module) -> bool:
-    """Whether a model is fused or folded."""
-    return hasattr(model, _WHERE)
+def has_report(model: nn.Module, verb: str | None = None) -> bool:
+    """Whether a model is fused or folded, or which of them."""
+    return hasattr(model, _WHERE) and (verb is None or getattr(model, _WHERE).verb == verb)
 
 
 def keep(model: nn.Module, done: Report) -> None:
@@ -60,5 +62,7 @@ def keep(model: nn.Module, done: Report) -> None:
 
 
 def forget(model: nn.Module) -> None:
-    """Takes the report away again."""
-    delattr(model, _WHERE)
+    """Takes the reports away again, those of parts too."""
+    for module in model.modules():
+        if hasattr(module, _WHERE):
+            delattr(module, _WHERE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import functools
 import linecache
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,31 +22,42 @@ class Rewritten(nn.Module):
     """A module whose forward was rewritten; mixed into its class.
 
     Attributes:
+        original: the class.
+        written: the rewritten forward.
+        inputs: how many tensors it takes.
         rewritten: what was done, one entry a site: path of the gate or norm, and what became of it.
-        bypassed: parts that the rewritten forward does not call. While one of them has hooks, or the input is empty,
-            the original forward runs, so that hooks fire and edge cases stay PyTorch's.
+        bypassed: parts that the rewritten forward does not call, with their classes.
     """
 
     original: type[nn.Module]
     written: Callable[..., Any]
+    inputs: int
     rewritten: tuple[tuple[str, str], ...]
-    bypassed: tuple[str, ...]
+    bypassed: tuple[tuple[str, type[nn.Module]], ...]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        empty = any(isinstance(a, Tensor) and a.numel() == 0 for a in args)
-        if empty or any(_has_hooks(self.get_submodule(path)) for path in self.bypassed):
-            return self.original.forward(self, *args, **kwargs)
-        return type(self).written(self, *args, **kwargs)
+    def runs_rewritten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call is of the kind that was rewritten, and no part that it goes around has changed or has hooks.
+
+        Else the original forward runs: other arguments may lead elsewhere, hooks are to fire, a part put in later is to
+        be called, and empty batches are left to PyTorch.
+        """
+        if kwargs or len(args) != self.inputs or not all(isinstance(a, Tensor) and a.numel() for a in args):
+            return False
+        for path, kind in self.bypassed:
+            part = self.get_submodule(path)
+            if type(part) is not kind or _has_hooks(part):
+                return False
+        return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Not copyreg.__newobj__: pickle insists that it be given the object's own class.
-        return copyreg._reconstructor, (self.original, object, None), self.__dict__  # type: ignore[attr-defined]
+        return copyreg._reconstructor, (self.original, object, None), self.__getstate__()  # type: ignore[attr-defined]
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -57,13 +69,27 @@ def _has_hooks(module: nn.Module) -> bool:
 def put_in(module: nn.Module, graph: fx.Graph, done: Sequence[tuple[str, str]]) -> None:
     """Makes a module run a graph that was traced from it and rewritten."""
     original = type(module)
+    written = function_of(graph, original.__name__)
     called = {str(n.target) for n in graph.nodes if n.op == "call_module"}
-    bypassed = tuple(path for path, _ in module.named_modules() if path and path not in called)
+    bypassed = (
+        (path, type(part))
+        for path, part in module.named_modules()
+        if path and not any(path == c or path.startswith(f"{c}.") for c in called)
+    )
+
+    @functools.wraps(original.forward)  # for its signature, by which torch.export names inputs
+    def forward(self: Rewritten, *args: Any, **kwargs: Any) -> Any:
+        if self.runs_rewritten(args, kwargs):
+            return written(self, *args)
+        return original.forward(self, *args, **kwargs)
+
     namespace = {
         "original": original,
-        "written": function_of(graph, original.__name__),
+        "written": staticmethod(written),
+        "inputs": sum(n.op == "placeholder" for n in graph.nodes),
         "rewritten": tuple(done),
-        "bypassed": tuple(path for path in bypassed if not any(path.startswith(f"{c}.") for c in called)),
+        "bypassed": tuple(bypassed),
+        "forward": forward,
         "__doc__": original.__doc__,
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,

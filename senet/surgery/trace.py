@@ -204,6 +204,8 @@ def study(module: nn.Module) -> nn.Module:
     """
     double = copy.deepcopy(module).to("cpu", torch.float64).eval()
     for part in double.modules():
+        if isinstance(part, nn.SyncBatchNorm):  # which runs on no CPU
+            part.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
         for name, hooks in vars(part).items():
             if "_hooks" in name and isinstance(hooks, dict) and "state_dict" not in name:
                 hooks.clear()
@@ -224,8 +226,12 @@ def values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any], double: nn
     double = study(module) if double is None else double
     args = tuple(_random(a) if isinstance(a, Tensor) else a for a in inputs)
     recorder = _Recorder(double, graph)
-    with torch.no_grad():
-        recorder.run(*args)
+    try:
+        with torch.no_grad():
+            recorder.run(*args)
+    except Exception as error:  # a graph that its module's own call does not follow
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise Untraceable(f"its graph does not run ({type(error).__name__}: {first})") from error
     return Traced(module, graph, double, args, recorder.seen)
 
 
