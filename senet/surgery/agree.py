@@ -26,7 +26,7 @@ def disagreement(traced: Traced, graph: torch.fx.Graph) -> str | None:
     """
     for training in (True, False):
         theirs, ours = copy.deepcopy(traced.double), copy.deepcopy(traced.double)
-        put_in(ours, graph, ())
+        put_in(ours, graph)
         mode = "training" if training else "evaluation"
         try:
             wanted, got = _run(theirs.train(training), traced.inputs), _run(ours.train(training), traced.inputs)

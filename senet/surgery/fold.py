@@ -12,11 +12,12 @@ from torch import Tensor, fx, nn
 from senet.errors import InputError
 from senet.surgery.fold_gates import Maker, refusal, rewrite
 from senet.surgery.fold_hosts import Hosts
-from senet.surgery.fold_norms import TOLERANCE, fold_norms, has_hooks, relative_difference
+from senet.surgery.fold_norms import TOLERANCE, fold_norms, relative_difference
 from senet.surgery.fuse import restore
 from senet.surgery.hosts import path_of
 from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.sites import Gated, find
+from senet.surgery.swap import has_hooks
 from senet.surgery.trace import Traced
 
 __all__ = ["fold"]

@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 
 from senet.surgery.fold_hosts import Hosts
 from senet.surgery.report import Report
+from senet.surgery.swap import has_hooks
 from senet.surgery.trace import is_norm, randomise_norms
 
-__all__ = ["TOLERANCE", "fold_norms", "has_hooks", "relative_difference"]
+__all__ = ["TOLERANCE", "fold_norms", "relative_difference"]
 
 TOLERANCE = 1e-10
 
@@ -80,11 +81,6 @@ def _layer_before(hosts: Hosts, host: nn.Module, node: fx.Node, owners: Counter[
     if layer.weight.shape[0] != norm.running_var.numel():  # type: ignore[operator]
         raise _Kept(f"it does not norm the channels of {hosts.paths[layer][0]}")
     return layer
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anything is to be called when a module is."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def _rest(hosts: Hosts, layer: nn.Module, norm: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def _fused(model: nn.Module, example: Sequence[Any] | None, plain_tails: bool) -
             traced = walk.traced(module)
             if traced is not None:
                 _take(walk, traced, [s for s in find(traced) if isinstance(s, Gated) and wanted(s)], done)
-    done.left += _left(walk)
+    done.left += dict.fromkeys(walk.refused())
     if plain_tails:
         for module in walk.modules():
             traced = walk.traced(module)
@@ -151,19 +151,7 @@ def _finish(walk: Walk, traced: Traced, taken: list[tuple[str, str]], done: Repo
     difference = disagreement(traced, traced.graph)
     walk.mark(traced.module)
     if difference is None:
-        put_in(traced.module, traced.graph, taken)
+        put_in(traced.module, traced.graph)
         done.taken += taken
     else:
         done.left += [(name, difference) for name, _ in taken]
-
-
-def _left(walk: Walk) -> Iterator[tuple[str, str]]:
-    """Products that look like gated maps and could not be taken, and why."""
-    for module in walk.modules():
-        traced = walk.traced(module)
-        if traced is not None:
-            prefix = walk.paths[module]
-            for found in find(traced):
-                if not isinstance(found, Gated):
-                    node, reason = found
-                    yield ".".join(p for p in (prefix, node.name) if p), reason

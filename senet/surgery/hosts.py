@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from senet.surgery.sites import Gated
+from senet.surgery.sites import Gated, find
 from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
 __all__ = ["Walk", "path_of"]
@@ -55,6 +55,15 @@ class Walk:
             if other is module or _lies_in(self.paths[module], self.paths[other]):
                 del self._traced[other]
 
+    def refused(self) -> Iterator[tuple[str, str]]:
+        """Products that look like gated maps and cannot be taken, by path, and why."""
+        for module in self.modules():
+            traced = self.traced(module)
+            for found in find(traced) if traced is not None else ():
+                if not isinstance(found, Gated):
+                    node, reason = found
+                    yield _where(node, self.paths[module]), reason
+
     def _trace(self, module: nn.Module) -> Traced | None:
         if next(module.children(), None) is None and (is_norm(module) or next(module.parameters(), None) is None):
             return None
@@ -86,6 +95,10 @@ def _studied(value: Any) -> Any:
 
 def path_of(site: Gated, prefix: str) -> str:
     """A site's name for people: the path of the module that its gate is computed in."""
-    stack = site.pool.meta.get("nn_module_stack") or site.product.meta.get("nn_module_stack") or {}
-    inner = next(reversed(stack), "") if stack else ""
-    return ".".join(p for p in (prefix, str(inner)) if p) or "(the model)"
+    return _where(site.pool if site.pool.meta.get("nn_module_stack") else site.product, prefix)
+
+
+def _where(node: fx.Node, prefix: str) -> str:
+    """The path of the innermost module that a node was traced in."""
+    inner = next(reversed(node.meta.get("nn_module_stack") or {}), "")
+    return ".".join(part for part in (prefix, str(inner)) if part) or "the model"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from senet.blocks import BLOCKS
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
 from senet.surgery.hosts import Walk
-from senet.surgery.sites import Gated, find
+from senet.surgery.sites import Gated, find, reaching
 from senet.surgery.trace import Traced
 
 __all__ = ["Gate", "strip", "stripped"]
@@ -85,7 +85,7 @@ def stripped(
             gates += [Gate(prefix, _shaped_like(traced, site.u, prefix) if inline else None) for site in sites]
             _replace(holder, module, rest)
             walk.mark(module)
-    left = list(dict.fromkeys(_refused(walk)))
+    left = list(dict.fromkeys(walk.refused()))
     if not gates:
         raise InputError(_nothing_found(model, walk, left))
     order = [path for path, _ in model.named_modules()]
@@ -107,7 +107,7 @@ def _nothing_found(model: nn.Module, walk: Walk, left: Sequence[tuple[str, str]]
 def _without(traced: Traced, sites: Sequence[Gated]) -> nn.Module:
     """A module without its gates."""
     graph = traced.graph
-    gating = set().union(*(_ancestors(site.product) for site in sites))
+    gating = set().union(*(reaching(site.product, forward=False) for site in sites))
     for site in sites:
         site.product.replace_all_uses_with(site.u)
     for node in reversed(list(graph.nodes)):  # users come after what they use
@@ -121,22 +121,11 @@ def _without(traced: Traced, sites: Sequence[Gated]) -> nn.Module:
 
 def _shaped_like(traced: Traced, u: fx.Node, prefix: str) -> str | None:
     """The last module on the way to a map whose output has the map's shape; None where there is none."""
-    before, shape = _ancestors(u), traced.values[u].shape
+    before, shape = reaching(u, forward=False), traced.values[u].shape
     for node in reversed(list(traced.graph.nodes)):
         if node in before and node.op == "call_module" and traced.values[node].shape == shape:
             return ".".join(part for part in (prefix, str(node.target)) if part)
     return None
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """A node and all that it is computed from."""
-    seen, todo = {node}, [node]
-    while todo:
-        for other in todo.pop().all_input_nodes:
-            if other not in seen:
-                seen.add(other)
-                todo.append(other)
-    return seen
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -146,14 +135,3 @@ def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in parent._modules.items():
             if child is old:
                 parent._modules[name] = new
-
-
-def _refused(walk: Walk) -> Iterator[tuple[str, str]]:
-    """Products that look like gated maps and were left, and why."""
-    for module in walk.modules():
-        traced = walk.traced(module)
-        for site in find(traced) if traced is not None else ():
-            if not isinstance(site, Gated):
-                node, reason = site
-                inner = next(reversed(node.meta.get("nn_module_stack") or {}), "")
-                yield ".".join(part for part in (walk.paths[module], str(inner)) if part) or "the model", reason

@@ -10,12 +10,12 @@ import copy
 import copyreg
 import functools
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-__all__ = ["Rewritten", "function_of", "give_back", "put_in"]
+__all__ = ["Rewritten", "give_back", "has_hooks", "put_in"]
 
 
 class Rewritten(nn.Module):
@@ -25,14 +25,12 @@ class Rewritten(nn.Module):
         original: the class.
         written: the rewritten forward.
         inputs: how many tensors it takes.
-        rewritten: what was done, one entry a site: path of the gate or norm, and what became of it.
         bypassed: parts that the rewritten forward does not call, with their classes.
     """
 
     original: type[nn.Module]
     written: Callable[..., Any]
     inputs: int
-    rewritten: tuple[tuple[str, str], ...]
     bypassed: tuple[tuple[str, type[nn.Module]], ...]
 
     def runs_rewritten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -45,7 +43,7 @@ class Rewritten(nn.Module):
             return False
         for path, kind in self.bypassed:
             part = self.get_submodule(path)
-            if type(part) is not kind or _has_hooks(part):
+            if type(part) is not kind or has_hooks(part):
                 return False
         return True
 
@@ -60,16 +58,17 @@ class Rewritten(nn.Module):
         return copyreg._reconstructor, (self.original, object, None), self.__getstate__()  # type: ignore[attr-defined]
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything is to be called when a module is, or its backward."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
-def put_in(module: nn.Module, graph: fx.Graph, done: Sequence[tuple[str, str]]) -> None:
+def put_in(module: nn.Module, graph: fx.Graph) -> None:
     """Makes a module run a graph that was traced from it and rewritten."""
     original = type(module)
-    written = function_of(graph, original.__name__)
+    written = _function_of(graph, original.__name__)
     called = {str(n.target) for n in graph.nodes if n.op == "call_module"}
     bypassed = (
         (path, type(part))
@@ -87,7 +86,6 @@ def put_in(module: nn.Module, graph: fx.Graph, done: Sequence[tuple[str, str]]) 
         "original": original,
         "written": staticmethod(written),
         "inputs": sum(n.op == "placeholder" for n in graph.nodes),
-        "rewritten": tuple(done),
         "bypassed": tuple(bypassed),
         "forward": forward,
         "__doc__": original.__doc__,
@@ -103,7 +101,7 @@ def give_back(module: nn.Module) -> None:
     module.__class__ = module.original  # type: ignore[assignment]
 
 
-def function_of(graph: fx.Graph, name: str) -> Callable[..., Any]:
+def _function_of(graph: fx.Graph, name: str) -> Callable[..., Any]:
     """A graph as a function of the module that it was traced from, and its inputs."""
     code = graph.python_code("self")
     filename = f"<senet: {name} {id(graph):x}>"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 import warnings
 from collections import Counter
 
@@ -479,7 +478,7 @@ class TestSideEffects:
         assert len(report(small).taken) == 2
 
     def test_an_error_leaves_the_model_as_it_was(self, small, monkeypatch):
-        monkeypatch.setattr(sys.modules["senet.surgery.fuse"], "_left", lambda _: 1 / 0)
+        monkeypatch.setattr("senet.surgery.hosts.Walk.refused", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fuse(small)
         assert type(small[1]) is Unit
