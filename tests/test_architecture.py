@@ -19,7 +19,7 @@ WITHOUT_MIRROR = {
     "test_architecture.py",
     "test_bad_input.py",
     "test_benchmarks.py",
-    "test_all_architectures.py",
+    "test_architectures.py",
     "test_kill.py",
     "test_readme.py",
 }
@@ -37,6 +37,7 @@ PUBLIC = [
     "fold",
     "fuse",
     "list_models",
+    "record",
     "report",
     "unfuse",
 ]

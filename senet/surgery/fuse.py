@@ -89,8 +89,10 @@ def _fused(model: nn.Module, example: Sequence[Any] | None, plain_tails: bool) -
     for wanted in (_whole, _normed, _taken_on, _any):
         for module in walk.modules():
             traced = walk.traced(module)
-            if traced is not None:
-                _take(walk, traced, [s for s in find(traced) if isinstance(s, Gated) and wanted(s)], done)
+            sites = [site for site in find(traced) if isinstance(site, Gated)] if traced is not None else []
+            # All of them, as nobody looks into a module that was rewritten again.
+            if traced is not None and any(map(wanted, sites)):
+                _take(walk, traced, sites, done)
     done.left += dict.fromkeys(walk.refused())
     if plain_tails:
         for module in walk.modules():
@@ -128,8 +130,6 @@ def _taken_on(site: Gated) -> bool:
 
 def _take(walk: Walk, traced: Traced, sites: Sequence[Gated], done: Report) -> None:
     """Rewrites a module's sites if the result agrees with it; notes what came of it."""
-    if not sites:
-        return
     prefix = walk.paths[traced.module]
     names = [path_of(site, prefix) for site in sites]
     rewriting = Rewriting(traced)

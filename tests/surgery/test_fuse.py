@@ -34,7 +34,7 @@ FOREIGN = {
     "timm/efficientnet_b0": {"norm + silu + gate + convolution": 16},
     "timm/tf_mobilenetv3_small_minimal_100": {},
     "timm/mobilenetv3_small_050": {"norm + relu + gate + convolution": 1, "norm + hard_swish + gate + convolution": 8},
-    "timm/ese_vovnet19b_dw": {"norm + relu + gate": 3},
+    "timm/ese_vovnet19b_dw": {"norm + relu + gate": 4},
     "timm/nf_seresnet26": {"gate": 8},
     "timm/repvit_m0_9": {"norm + gate": 10},
     "timm/mobileone_s4": {"gate + relu": 11, "norm + gate + relu": 1},

@@ -1,6 +1,4 @@
-"""Other people's networks: a few of each family always, all of them with ``SENET_ALL_ARCHITECTURES=1`` (hours)."""
-
-import os
+"""Other people's networks, a few of each family; ``benchmarks/architectures.py`` takes all (hours)."""
 
 import pytest
 import timm
@@ -8,15 +6,12 @@ import torch
 from torch import nn
 
 from senet.surgery.fold import fold
-from senet.surgery.fuse import fuse, unfuse
 from senet.surgery.report import report
 from senet.surgery.trace import randomise_norms
 
 torchvision_models = pytest.importorskip("torchvision.models")
 
-ALL = bool(os.environ.get("SENET_ALL_ARCHITECTURES"))
 GATES = {"SEModule", "SqueezeExcite", "SqueezeExcitation", "EffectiveSEModule", "EcaModule", "SqueezeExcitationLayer"}
-LARGEST = 150_000_000  # parameters; above, float64 twice over takes more memory than a test should
 
 PROJECTED = "pool before the projection, first layer merged with it, product and sum in one pass, ReLU in place"
 SUMMED = "product and sum in one pass, ReLU in place"
@@ -82,64 +77,3 @@ def test_a_spread_of_families(name):
     assert len(done.left) == left
     assert len(gates) == sum(type(m).__name__ in GATES for m in made(name).modules())
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in folded.modules())
-
-
-def with_gates():
-    """All architectures with a gate, of the size that a test can take; built without memory to look at them."""
-    for source, names in (
-        ("", timm.list_models()),
-        ("torchvision:", torchvision_models.list_models(torchvision_models)),
-    ):
-        for name in names:
-            try:
-                with torch.device("meta"):
-                    model = torchvision_models.get_model(name, weights=None) if source else timm.create_model(name)
-            except NotImplementedError:  # it computes with its weights while it is built
-                model = made(source + name)
-            gated = any(type(m).__name__ in GATES for m in model.modules())
-            if gated and sum(p.numel() for p in model.parameters()) <= LARGEST:
-                yield source + name
-
-
-needs_an_hour = pytest.mark.skipif(not ALL, reason="SENET_ALL_ARCHITECTURES=1: all of timm's and torchvision's, hours")
-
-
-@needs_an_hour
-@pytest.mark.timeout(8 * 3600)
-@pytest.mark.filterwarnings("default")
-def test_all_architectures_fused(capsys):
-    """Every module that `fuse` takes over is compared in float64 by itself; here that some are, and the way back."""
-    rows, wrong = [], []
-    for name in with_gates():
-        model = made(name)
-        before = [(id(module), type(module)) for module in model.modules()]
-        done = report(fuse(model))
-        rows.append(f"{name:<40} {len(done.taken):3} taken, {len(done.left):3} left")
-        rows += [f"    {path}: {reason}" for path, reason in done.left]
-        unfuse(model)
-        if not done.taken or [(id(module), type(module)) for module in model.modules()] != before:
-            wrong.append(name)
-    with capsys.disabled():
-        print("\n" + "\n".join(rows))
-    assert not wrong
-    assert rows
-
-
-@needs_an_hour
-@pytest.mark.timeout(4 * 3600)
-@pytest.mark.filterwarnings("default")
-def test_all_architectures_folded(capsys):
-    rows, wrong = [], []
-    for name in with_gates():
-        try:
-            _, done = checked(name)
-        except AssertionError as error:
-            wrong.append(str(error))
-            continue
-        gates = sum(not what.startswith("norm folded") for _, what in done.taken)
-        rows.append(f"{name:<40} {gates:3} gates, {len(done.taken) - gates:3} norms, {len(done.left):3} left")
-        rows += [f"    {path}: {reason}" for path, reason in done.left]
-    with capsys.disabled():
-        print("\n" + "\n".join(rows))
-    assert not wrong
-    assert rows

@@ -1,0 +1,112 @@
+"""Writes docs/architectures.md from benchmarks/results/architectures.jsonl. A test compares the page with this.
+
+python tools/architectures.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "architectures.md"
+RESULTS = ROOT / "benchmarks" / "results" / "architectures.jsonl"
+ALLOWED = 1e-10
+HEAD = """# Every architecture of timm and torchvision with a gate, fused and folded
+
+Written by `tools/architectures.py` from what `benchmarks/architectures.py` measured; not by hand.
+
+Each network was built with fresh weights and random norms, in float64. `fuse` takes a module over only where outputs,
+gradients and running statistics agree to 1e-9; `unfuse` has to give back every class and key. The folded copy's outputs
+are compared on one image, of 64 pixels where the network takes it; the difference is relative to the largest output.
+"""
+
+
+def page(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The page as Markdown, in the order of the networks' names."""
+    lines = sorted(lines, key=lambda line: line["name"])
+    used = sorted({f"torch {x['torch']}, timm {x['timm']}, torchvision {x['torchvision']}" for x in lines})
+    largest = max(line["parameters"] for line in lines) / 1e6
+    fused = [line for line in lines if line["fuse"].get("restored") and line["fuse"]["taken"]]
+    folded = [line for line in lines if _agrees(line["fold"])]
+    summary = [
+        f"{len(lines)} architectures, all with up to {largest:.0f} M parameters ({'; '.join(used)}).",
+        f"`fuse` took sites of {len(fused)}, all gates of {_complete(lines, 'fuse', 'taken')}; `unfuse` restored all.",
+        f"`fold` took gates of {len(folded)}, all gates of {_complete(lines, 'fold', 'gates')}; their outputs agree.",
+        "",
+        "## What is left, and why",
+        "",
+        *(_exceptions(lines) or ["Nothing."]),
+        "",
+        "## All",
+        "",
+        "| architecture | M parameters | gates | fused sites | folded gates | folded norms | difference |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    return HEAD + "\n" + "\n".join([*summary, *(_row(line) for line in lines), ""])
+
+
+def _agrees(fold: Mapping[str, Any]) -> bool:
+    """To 1e-10, or to what a change of the input's last bit makes."""
+    return bool(fold.get("gates")) and fold["difference"] <= max(ALLOWED, fold.get("last_bit", 0.0))
+
+
+def _complete(lines: Sequence[Mapping[str, Any]], verb: str, what: str) -> int:
+    return sum(line[verb].get(what, 0) >= line["gates"] for line in lines)
+
+
+def _exceptions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each reason: the networks in which a gate was left for it, or a difference is large, or all failed."""
+    found: dict[str, Counter[str]] = {}
+    for line in lines:
+        for reason, count in _reasons(line):
+            found.setdefault(reason, Counter())[line["name"]] += count
+    return [
+        f"- {reason}: {', '.join(f'{name} ({count})' for name, count in sorted(names.items()))}"
+        for reason, names in sorted(found.items())
+    ]
+
+
+def _reasons(line: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for verb in ("fuse", "fold"):
+        result = line[verb]
+        if "error" in result:
+            yield f"`{verb}` failed: {result['error']}", 1
+        for reason, count in result.get("left", {}).items():
+            yield f"`{verb}`: {_general(reason)}", count
+        silent = line["gates"] - result.get("taken", result.get("gates", 0)) - sum(result.get("left", {}).values())
+        if silent > 0 and "error" not in result:
+            yield f"`{verb}` says nothing of it", silent
+        if verb == "fuse" and result.get("restored") is False:
+            yield "`unfuse` did not restore it", 1
+    if "last_bit" in line["fold"]:
+        bits, difference = line["fold"]["last_bit"], line["fold"]["difference"]
+        so = "which changes as much with the last bit of its input" if difference <= bits else "**more than rounding**"
+        yield f"`fold` differs by more than {ALLOWED:g}, {so}", 1
+
+
+def _general(reason: str) -> str:
+    """A reason without the names of one network's nodes."""
+    return re.sub(r"\b\w+_\w+\b", "...", reason)
+
+
+def _row(line: Mapping[str, Any]) -> str:
+    fuse, fold = line["fuse"], line["fold"]
+    name = line["name"].replace("torchvision:", "torchvision: ")
+    difference = f"{fold['difference']:.1e}" if "difference" in fold else ""
+    millions = f"{line['parameters'] / 1e6:.2f}"
+    taken = (line["gates"], fuse.get("taken", "failed"), fold.get("gates", "failed"), fold.get("norms", ""))
+    return f"| {' | '.join(map(str, (name, millions, *taken, difference)))} |"
+
+
+def measured() -> list[Mapping[str, Any]]:
+    """The lines of the results."""
+    return [json.loads(text) for text in RESULTS.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(measured()))
