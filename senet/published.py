@@ -16,7 +16,7 @@ from typing import Any
 
 from senet.errors import InputError, did_you_mean
 
-__all__ = ["NOT_EXPLAINED", "RULES", "Count", "Figure", "Rule", "counts", "editions", "explain", "figures"]
+__all__ = ["NOT_EXPLAINED", "RULES", "Count", "Figure", "Rule", "counts", "editions", "explain", "figures", "tables"]
 
 OPEN = "-"  # a cell that the source leaves open
 FACTORS = {"M": Decimal(10**6), "G": Decimal(10**9)}
@@ -38,6 +38,7 @@ class Figure:
         image: height and width in pixels; None where it varies.
         verified: False where the number is recalled, not yet compared with the publication.
         rule: of a size, the words of the one rule that gives all sizes of its table; empty where there is none.
+        note: of a size that no rule gives, what is known of it.
     """
 
     edition: str
@@ -51,6 +52,7 @@ class Figure:
     image: int | None = None
     verified: bool = True
     rule: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,11 @@ def editions() -> Mapping[str, str]:
     return MappingProxyType(_read()["editions"])
 
 
+def tables() -> Mapping[tuple[str, str], str]:
+    """The titles of the tables, by edition and table, in the order of the file."""
+    return MappingProxyType({(table["edition"], table["table"]): table["title"] for table in _read()["tables"]})
+
+
 def figures(
     *, model: str | None = None, table: str | None = None, edition: str | None = None, metric: str | None = None
 ) -> tuple[Figure, ...]:
@@ -207,7 +214,9 @@ def _figures() -> tuple[Figure, ...]:
             for column in [column for column in cells if column not in labels]:  # these have a unit
                 metric, unit = column.split(" ")
                 rule = table.get(f"{metric}_rule", "")
-                found.append(Figure(metric=metric, unit=unit, value=Decimal(cells[column]), rule=rule, **labels))
+                note = table.get(f"{metric}_notes", {}).get(labels["row"], "")
+                value = Decimal(cells[column])
+                found.append(Figure(metric=metric, unit=unit, value=value, rule=rule, note=note, **labels))
     return tuple(found)
 
 

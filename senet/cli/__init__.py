@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from senet.cli import apply, convert, doctor, models, recipes, runs, tax, training
+from senet.cli import apply, convert, doctor, excite, models, prune, recipes, reproduce, runs, tax, training
 
 __all__ = ["app"]
 
@@ -17,6 +17,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for _module in (training, recipes, apply, runs, models, tax, convert, doctor):
+for _module in (training, recipes, apply, excite, prune, runs, models, reproduce, tax, convert, doctor):
     for _function, _example in _module.COMMANDS.items():
         app.command(name=_function.__name__.removesuffix("_"), epilog=f"Example: {_example}")(_function)
