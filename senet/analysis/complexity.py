@@ -143,7 +143,8 @@ class _Sums(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_) and out.ndim == 4:
+        of_two = func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_) and isinstance(args[1], Tensor)
+        if of_two and out.ndim == 4:
             for module in self.tracker.parents:
                 self.elements[module] = self.elements.get(module, 0) + out.numel()
         return out

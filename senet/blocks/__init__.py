@@ -8,30 +8,66 @@ from typing import Any
 
 from torch import nn
 
+from senet.blocks.bam import BAM as BAM
 from senet.blocks.cbam import CBAM as CBAM
+from senet.blocks.coordinate import CoordinateAttention as CoordinateAttention
 from senet.blocks.eca import ECA as ECA
+from senet.blocks.fca import FcaSE as FcaSE
 from senet.blocks.gather_excite import GatherExcite as GatherExcite
+from senet.blocks.gct import GCT as GCT
+from senet.blocks.global_context import GlobalContext as GlobalContext
+from senet.blocks.gsop import GSoP as GSoP
+from senet.blocks.identity import start_as_identity as start_as_identity
 from senet.blocks.scse import SCSE as SCSE
 from senet.blocks.se import EffectiveSE as EffectiveSE
 from senet.blocks.se import SqueezeExcite as SqueezeExcite
+from senet.blocks.selective_kernel import SelectiveKernel as SelectiveKernel
+from senet.blocks.simam import SimAM as SimAM
+from senet.blocks.srm import SRM as SRM
 from senet.blocks.stages import Recalibrate as Recalibrate
 from senet.errors import InputError, did_you_mean
 from senet.options import checked
 
 __all__ = [
+    "BAM",
     "BLOCKS",
     "CBAM",
     "ECA",
+    "GCT",
     "SCSE",
+    "SRM",
+    "CoordinateAttention",
     "EffectiveSE",
+    "FcaSE",
+    "GSoP",
     "GatherExcite",
+    "GlobalContext",
     "Recalibrate",
+    "SelectiveKernel",
+    "SimAM",
     "SqueezeExcite",
     "create_block",
+    "start_as_identity",
 ]
 
 BLOCKS: Mapping[str, type[nn.Module]] = MappingProxyType(
-    {"se": SqueezeExcite, "ese": EffectiveSE, "eca": ECA, "cbam": CBAM, "scse": SCSE, "ge": GatherExcite}
+    {
+        "se": SqueezeExcite,
+        "ese": EffectiveSE,
+        "eca": ECA,
+        "cbam": CBAM,
+        "scse": SCSE,
+        "ge": GatherExcite,
+        "srm": SRM,
+        "gct": GCT,
+        "simam": SimAM,
+        "coord": CoordinateAttention,
+        "gc": GlobalContext,
+        "fca": FcaSE,
+        "gsop": GSoP,
+        "sk": SelectiveKernel,
+        "bam": BAM,
+    }
 )
 
 
@@ -39,7 +75,7 @@ def create_block(name: str, channels: int, options: Mapping[str, Any] | None = N
     """A block by its name.
 
     Args:
-        name: ``"se"``, ``"ese"``, ``"eca"``, ``"cbam"``, ``"scse"`` or ``"ge"``.
+        name: one of :data:`BLOCKS`.
         channels: channels C of the map.
         options: the block's keyword arguments.
 

@@ -67,6 +67,8 @@ class SpatialAttention(Recalibrate):
     (eps 1e-5, momentum 0.01).
     """
 
+    last = ("bn",)
+
     def __init__(self, *, kernel_size: int = 7, gate: Gate = "sigmoid") -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -84,9 +86,19 @@ class SpatialAttention(Recalibrate):
 
 
 class CBAM(nn.Module):
-    """Convolutional block attention: the channel gate, then the spatial gate on its result.
+    """Convolutional block attention: v = u * sigmoid(mlp(avg(u)) + mlp(max(u))), x = v * sigmoid(bn(conv_k(v))).
 
-    Woo et al., "CBAM", arXiv 1807.06521, section 3, with the details of the authors' code.
+    Woo et al., "CBAM: Convolutional Block Attention Module", arXiv 1807.06521, section 3, with the details of the
+    authors' code. The convolution sees v's maximum and mean over channels, at each position.
+
+    Cost: 2C^2/r parameters and 4C^2/r multiply-adds, as the MLP runs twice; the convolution's 2k^2 parameters and
+    2k^2 HW multiply-adds; two products and four reductions of the map.
+
+    Differs from the paper: its formula has no norm; the authors' code, followed here, normalises the logits of
+    positions (eps 1e-5, momentum 0.01).
+
+    Not for: training that memory traffic bounds: it has more than twice SE's passes; free SE (fuse and fold), as its
+    gates see more than the average.
 
     Args:
         channels: channels C of the map.
@@ -124,6 +136,11 @@ class CBAM(nn.Module):
             gate=gate,
         )
         self.spatial = SpatialAttention(kernel_size=spatial_kernel, gate=gate)
+
+    def start_as_identity(self) -> None:
+        """Makes both gates exactly 1, as :meth:`Recalibrate.start_as_identity` does."""
+        self.channel.start_as_identity()
+        self.spatial.start_as_identity()
 
     def forward(self, u: Tensor) -> Tensor:
         return self.spatial(self.channel(u))

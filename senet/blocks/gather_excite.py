@@ -31,8 +31,18 @@ class LocalAvgSqueeze(nn.Module):
 class GatherExcite(Recalibrate):
     """Gather-excite: x = u * sigmoid(upsample(excite(gather(u)))).
 
-    Hu et al., "Gather-Excite", arXiv 1810.12348: GE-theta-minus gathers by averages and has no parameters,
-    GE-theta gathers by depthwise convolutions, GE-theta-plus adds the two layers of SE.
+    Hu et al., "Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks", arXiv 1810.12348:
+    GE-theta-minus gathers by averages and has no parameters, GE-theta gathers by depthwise convolutions, GE-theta-plus
+    adds the two layers of SE.
+
+    Cost: nothing but SE's passes for theta-minus; 11C parameters a halving for theta, or C(HW + 2) for the whole map;
+    2C^2/r more for theta-plus. Windows need a gate as large as the map.
+
+    Differs from the paper: nowhere; norms, ReLUs and the convolution of the map's size for extent 0 are those of the
+    authors' networks.
+
+    Not for: theta with extent 0 where images change size: its kernel is the map's size. Identity starts of theta-minus,
+    which has nothing to learn.
 
     Args:
         channels: channels C of the map.
@@ -75,6 +85,7 @@ class GatherExcite(Recalibrate):
             raise InputError("map_size is the kernel of gather='conv' over the whole map; give it with that only")
         if not mlp and (reduction is not None or hidden_channels is not None):
             raise InputError("reduction and hidden_channels are the width of the MLP; give mlp=True with them")
+        self.extent = extent
         if gather == "avg":
             self.squeeze = LocalAvgSqueeze(extent) if extent else squeeze_stage("avg")
             self.gather: nn.Module = nn.Identity()
@@ -87,17 +98,19 @@ class GatherExcite(Recalibrate):
             self.mlp = nn.Sequential(
                 nn.ReLU(), nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
             )
+            self.last = ("mlp.3",)
+        elif isinstance(self.gather, nn.Sequential):
+            self.last = (f"gather.{len(self.gather) - 1}",)  # the norm of the last convolution
         self.gate = gate_stage(gate)
 
     def excite(self, z: Tensor) -> Tensor:
         """Logits on the gathered grid: (N, C, H, W) or (N, C, h, w) -> (N, C, h, w)."""
         return self.mlp(self.gather(z))
 
-    def forward(self, u: Tensor) -> Tensor:
-        s = self.gates(u)
-        if s.shape[-2:] != (1, 1):
-            s = F.interpolate(s, size=u.shape[-2:])  # nearest: a gate holds for its whole window
-        return reference.scale(u, s)
+    def gates(self, u: Tensor) -> Tensor:
+        """The gate of a map: (N, C, 1, 1) where the whole map is gathered, else (N, C, H, W)."""
+        s = super().gates(u)
+        return F.interpolate(s, size=u.shape[-2:]) if self.extent else s  # nearest: a gate holds for its whole window
 
 
 def _depthwise(channels: int, extent: int, map_size: tuple[int, int] | None) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.blocks.se import SqueezeExcite
-from senet.blocks.stages import Recalibrate, gate_stage, squeeze_stage
+from senet.blocks.stages import Recalibrate, gate_stage, squeeze_stage, zero
 from senet.blocks.width import Rounding
 from senet.errors import InputError
 
@@ -17,6 +17,8 @@ __all__ = ["SCSE", "SpatialSE"]
 
 class SpatialSE(Recalibrate):
     """sSE: channels are squeezed instead of positions, x = u * sigmoid(conv1x1(u)) (arXiv 1803.02579, sec. 2.3)."""
+
+    last = ("conv",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,13 +32,18 @@ class SpatialSE(Recalibrate):
 
 
 class SCSE(nn.Module):
-    """Concurrent spatial and channel squeeze-and-excitation: cSE(u) and sSE(u), combined.
+    """Concurrent spatial and channel SE: x = max(u * sigmoid(W2 relu(W1 z)), u * sigmoid(w u)), z the global average.
 
     Roy et al., "Concurrent Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks",
     arXiv 1803.02579.
 
+    Cost: 2C^2/r + C parameters, r = 2, so 8 times those of SE; C multiply-adds at every position for sSE.
+
     Differs from the paper: the MICCAI text adds the two maps, the authors' code takes the element-wise maximum;
     the code is followed unless ``combine`` says ``"add"``.
+
+    Not for: deep classifiers at the authors' ratio: it was made for segmentation networks with narrow maps. Free SE
+    (fuse and fold).
 
     Args:
         channels: channels C of the map.
@@ -72,6 +79,14 @@ class SCSE(nn.Module):
         )
         self.sse = SpatialSE(channels)
         self.combine = combine
+
+    def start_as_identity(self) -> None:
+        """Makes both gates exactly 1 where the maximum is taken, and 1/2 where they are added: their sum is the map."""
+        if self.combine == "max":
+            self.cse.start_as_identity()
+            self.sse.start_as_identity()
+        else:
+            zero(self.cse.fc2, self.sse.conv)
 
     def forward(self, u: Tensor) -> Tensor:
         by_channel, by_position = self.cse(u), self.sse(u)

@@ -25,10 +25,15 @@ class SqueezeExcite(Recalibrate):
     Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507v4, equations 2 to 4. Each argument is one of
     the paper's ablations.
 
+    Cost: 2C^2/r parameters and multiply-adds; one read of the map for the average, a read and a write for the product.
+
     Differs from the paper: the formula has no biases and the ablations drop them, but the released networks,
     timm and torchvision have them, so ``bias`` is True by default. The weights are 1x1 convolutions, as in the
     release; weights that others keep under other names, or as Linear layers, load as they are
     (:mod:`senet.blocks.aliases`).
+
+    Not for: the last stage where parameters are scarce: it holds most of the blocks' parameters, and the paper's sec. 4
+    leaves them out there at a small loss.
 
     Args:
         channels: channels C of the map.
@@ -38,13 +43,16 @@ class SqueezeExcite(Recalibrate):
         bias: whether both layers have biases.
         squeeze: ``"avg"``, ``"max"`` (Table 11), or ``"none"`` (Table 16: a gate for every position).
         activation: the inner non-linearity.
-        gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"tanh"``, ``"relu"``.
+        gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"hard_sigmoid_0.2"``,
+            ``"tanh"``, ``"relu"``.
 
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
 
     Raises:
         InputError: ``reduction`` and ``hidden_channels`` both given, or a width below 1.
     """
+
+    last = ("fc2",)
 
     def __init__(
         self,
@@ -73,9 +81,16 @@ class SqueezeExcite(Recalibrate):
 
 
 class EffectiveSE(Recalibrate):
-    """Effective SE: one full layer and no bottleneck, x = u * hard_sigmoid(W z + b).
+    """Effective SE: x = u * hard_sigmoid(W z + b), z the global average of u.
 
-    Lee and Park, "CenterMask", arXiv 1911.06667, section 3.3.
+    Lee and Park, "CenterMask: Real-Time Anchor-Free Instance Segmentation", arXiv 1911.06667, section 3.3: one full
+    layer and no bottleneck.
+
+    Cost: C^2 + C parameters and C^2 multiply-adds, r/2 times those of SE; the passes of SE.
+
+    Differs from the paper: nowhere; its hard sigmoid is relu6(x + 3) / 6, as in the authors' code.
+
+    Not for: wide maps: at 2048 channels a block has 4.2 million parameters.
 
     Args:
         channels: channels C of the map.
@@ -83,6 +98,8 @@ class EffectiveSE(Recalibrate):
 
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
     """
+
+    last = ("fc",)
 
     def __init__(self, channels: int, *, gate: Gate = "hard_sigmoid") -> None:
         super().__init__()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,22 @@ from senet.kernels import reference
 
 __all__ = [
     "Activation",
+    "Doubled",
     "Gate",
+    "OnePlus",
     "Recalibrate",
     "Squeeze",
     "activation_stage",
     "excited",
     "gate_stage",
+    "no_autocast",
+    "one_at_zero",
     "squeeze_stage",
+    "zero",
 ]
 
 Squeeze = Literal["avg", "max", "none"]
-Gate = Literal["sigmoid", "hard_sigmoid", "tanh", "relu"]
+Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "tanh", "relu"]
 Activation = Literal["relu", "silu", "gelu", "hard_swish", "leaky_relu"]
 
 
@@ -55,9 +60,67 @@ def squeeze_stage(name: Squeeze) -> nn.Module:
 
 
 def gate_stage(name: Gate) -> nn.Module:
-    """The final non-linearity (Table 12); hard_sigmoid is relu6(x + 3) / 6, as in MobileNetV3."""
-    gates = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+    """The final non-linearity (Table 12).
+
+    ``"hard_sigmoid"`` is relu6(x + 3) / 6, as in MobileNetV3; ``"hard_sigmoid_0.2"`` has that slope: PaddlePaddle's.
+    """
+    gates = {
+        "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": nn.Hardsigmoid,
+        "hard_sigmoid_0.2": SteeperHardSigmoid,
+        "tanh": nn.Tanh,
+        "relu": nn.ReLU,
+    }
     return _pick("gate", name, gates)
+
+
+class SteeperHardSigmoid(nn.Module):
+    """clip(0.2 x + 0.5, 0, 1): PaddlePaddle's, ONNX's and Keras 2's hard sigmoid; PyTorch's has the slope 1/6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (0.2 * x + 0.5).clamp(0, 1)
+
+
+class Doubled(nn.Module):
+    """2 * gate(x): a gate that is 1/2 at 0 is exactly 1 there.
+
+    NFNets do so from the start (``attn_gain=2``, arXiv 2102.06171, section 4.1).
+    """
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.gate(x)
+
+
+class OnePlus(nn.Module):
+    """1 + gate(x): GCT's, exactly 1 at 0, is 1 + tanh (arXiv 1909.11519, eq. 4); BAM's is 1 + sigmoid."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1 + self.gate(x)
+
+
+def one_at_zero(gate: nn.Module, block: str) -> nn.Module:
+    """The gate of the same kind that is exactly 1 at 0: a sigmoid is doubled, hard or not, tanh becomes 1 + tanh.
+
+    Raises:
+        InputError: the gate of ``block`` is of another kind, and has no slope where it would be 1.
+    """
+    inner = gate.gate if isinstance(gate, Doubled | OnePlus) else gate
+    if isinstance(inner, nn.Sigmoid | nn.Hardsigmoid | SteeperHardSigmoid):
+        return Doubled(inner)
+    if isinstance(inner, nn.Tanh):
+        return OnePlus(inner)
+    raise InputError(
+        f"{block} cannot start as the identity with gate {type(gate).__name__}, which has no slope at 0; "
+        "accepted: 'sigmoid', 'hard_sigmoid', 'hard_sigmoid_0.2', 'tanh'"
+    )
 
 
 def activation_stage(name: Activation) -> nn.Module:
@@ -82,7 +145,8 @@ class Recalibrate(nn.Module):
     """A block that multiplies a map by a gate computed from it: u -> scale(u, gate(excite(squeeze(u)))).
 
     Subclasses set ``squeeze`` and ``gate``, in the order in which they run, and define :meth:`excite`. Their
-    parameters lie flat in the block, so that a state_dict reads ``se.fc1.weight`` as everywhere else.
+    parameters lie flat in the block, so that a state_dict reads ``se.fc1.weight`` as everywhere else. ``last`` names
+    the layers that give the logits, if any do: with those at zero the block can start as the identity.
 
     Squeeze, excitation and gate are computed in float32 where the map is float16 or bfloat16, also under
     autocast; where the block's own weights are of half precision, the excitation runs in that precision and
@@ -93,6 +157,7 @@ class Recalibrate(nn.Module):
 
     squeeze: nn.Module
     gate: nn.Module
+    last: tuple[str, ...] = ()
 
     def excite(self, z: Tensor) -> Tensor:
         """From what the squeeze gives to logits: (N, C, 1, 1) or any shape that the map can be scaled by."""
@@ -102,19 +167,60 @@ class Recalibrate(nn.Module):
         """The gate s of a map: (N, C, 1, 1) for a global squeeze, in float32 or wider."""
         return excited(self, self.squeeze(u))
 
+    def start_as_identity(self) -> None:
+        """Makes the gate exactly 1 for every map, and able to learn.
+
+        The layers that give the logits become zero, and the gate one that is 1 there (:func:`one_at_zero`): another
+        function from now on, which no state_dict says.
+
+        Raises:
+            InputError: no layer gives the logits, or the gate has no slope where it would be 1.
+        """
+        name = type(self).__name__
+        if not self.last:
+            raise InputError(f"{name} cannot start as the identity: no layer of its own gives its gate")
+        self.gate = one_at_zero(self.gate, name)
+        zero(*map(self.get_submodule, self.last))
+
     def forward(self, u: Tensor) -> Tensor:
         return reference.scale(u, self.gates(u))
 
 
-def excited(block: Recalibrate, z: Tensor) -> Tensor:
-    """The gate of what a block's squeeze gives, without autocast; a function, so that tracers can keep it whole."""
-    with _no_autocast(z.device.type):
+def zero(*layers: nn.Module) -> None:
+    """Sets all parameters of layers to zero."""
+    with torch.no_grad():
+        for layer in layers:
+            for p in layer.parameters():
+                p.zero_()
+
+
+class Excites(Protocol):
+    """What computes logits, and a gate of them: a :class:`Recalibrate`, or a block that does not multiply."""
+
+    @property
+    def gate(self) -> nn.Module: ...
+
+    @property
+    def excite(self) -> Callable[..., Tensor]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def excited(block: Excites, z: Tensor, **sizes: int) -> Tensor:
+    """The gate of what a block's squeeze gives, without autocast; a function, so that tracers can keep it whole.
+
+    Args:
+        block: the block.
+        z: what its squeeze gave.
+        sizes: what else its excitation takes, such as the map's height.
+    """
+    with no_autocast(z.device.type):
         weights = next(block.parameters(), None)
-        logits = block.excite(z if weights is None else z.to(weights.dtype))
+        logits = block.excite(z if weights is None else z.to(weights.dtype), **sizes)
         return block.gate(logits.to(z.dtype))
 
 
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+def no_autocast(device_type: str) -> AbstractContextManager[object]:
     """Switches autocast off where it is on; elsewhere nothing, so that exported graphs stay clean."""
     # (The meta device knows no autocast; asking whether a device does is what torch 2.11 cannot compile.)
     if device_type != "meta" and torch.is_autocast_enabled(device_type):

@@ -19,16 +19,20 @@ def hidden_width(
     reduction: float | None = None,
     hidden_channels: int | None = None,
     rounding: Rounding = "paper",
+    default: float = DEFAULT_REDUCTION,
+    least: int = 1,
 ) -> int:
     """The hidden width of an excitation on ``channels`` channels.
 
     Args:
         channels: channels C of the map.
-        reduction: the paper's ratio r; the width is C / r, rounded. None means 16.
+        reduction: the paper's ratio r; the width is C / r, rounded. None means ``default``.
         hidden_channels: the width itself; excludes ``reduction``.
         rounding: ``"paper"`` rounds down (all published widths divide evenly), ``"timm"`` to the nearest
             multiple of 8, at least 8, ``"torchvision"`` likewise but never more than 10 % below C / r
             (MobileNetV3's rule). C=64, r=16 gives 4, 8, 8.
+        default: the ratio where neither is given.
+        least: the smallest width that a ratio leads to.
 
     Raises:
         InputError: both widths given, or one below 1.
@@ -42,15 +46,15 @@ def hidden_width(
         if hidden_channels < 1:
             raise InputError(f"hidden_channels is {hidden_channels}; accepted: 1 or more")
         return hidden_channels
-    ratio = DEFAULT_REDUCTION if reduction is None else reduction
+    ratio = default if reduction is None else reduction
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio > 0:
-        raise InputError(f"reduction is {reduction!r}; accepted: above 0 (the paper's r, 16 by default)")
+        raise InputError(f"reduction is {reduction!r}; accepted: above 0 (the paper's r, {default} by default)")
     width = channels / ratio
     if rounding == "paper":
-        return max(1, int(width))
+        return max(least, int(width))
     if rounding not in ("timm", "torchvision"):
         raise InputError(f"rounding is {rounding!r}; accepted: 'paper', 'timm', 'torchvision'")
     to_eight = max(8, int(width + 4) // 8 * 8)
     if rounding == "torchvision" and to_eight < 0.9 * width:
         to_eight += 8
-    return to_eight
+    return max(least, to_eight)

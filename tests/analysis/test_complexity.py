@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from senet.analysis.complexity import Complexity, Cost, count
-from senet.blocks import CBAM, ECA, SCSE, SqueezeExcite
+from senet.blocks import CBAM, ECA, SCSE, SqueezeExcite, create_block
 from senet.errors import InputError
 from senet.models import create_model
 
@@ -209,3 +209,37 @@ def test_sums_are_counted_where_they_are_made():
 
 def test_statistics_are_those_of_the_norms():
     assert counted("resnet50").total.statistics == 53_120
+
+
+@pytest.mark.parametrize(
+    ("block", "options", "parameters", "multiply_adds"),
+    [  # C = 32 channels of 6 x 5 positions
+        ("srm", {}, 4 * 32, 2 * 32),
+        ("gct", {}, 3 * 32, 0),
+        ("simam", {}, 0, 0),
+        ("coord", {}, 32 * 8 + 8 + 2 * 8 + 2 * (8 * 32 + 32), 2 * 8 * 32 * (6 + 5)),
+        ("gc", {}, 33 + 2 * 2 * 32 + 2 + 32 + 2 * 2, 2 * 32 * 30 + 2 * 2 * 32),
+        ("fca", {}, 2 * 2 * 32, 32 * 49 + 32 * 7 + 2 * 2 * 32),  # on a grid of 7 x 7
+        (
+            "gsop",
+            {"hidden_channels": 4},
+            32 * 4 + 4 + 2 * 2 * 4 + 16 * 4 + 16 + 16 * 32 + 32,
+            32 * 4 * 30 + 4 * 4 * 30 + 16 * 4 + 16 * 32,
+        ),
+        ("sk", {}, 2 * (9 * 32 + 2 * 32) + 32 * 32 + 2 * 32 + 32 * 64, 2 * 9 * 32 * 30 + 32 * 32 + 32 * 64),
+        (
+            "bam",
+            {},
+            2 * 2 * 32 + 2 + 4 + 32 + 2 * 32 + 2 + 2 * (2 * 2 * 9 + 2) + 3 * 4 + 3,
+            2 * 2 * 32 + (2 * 32 + 2 * 2 * 2 * 9 + 2) * 30,
+        ),
+    ],
+)
+def test_kin_cost_what_their_formulas_say(block, options, parameters, multiply_adds):
+    cost = count(create_block(block, 32, options), (32, 6, 5)).total
+    assert (cost.parameters, cost.multiply_adds) == (parameters, multiply_adds)
+
+
+def test_a_map_plus_a_number_is_no_sum_of_maps():
+    assert count(create_block("simam", 8), (8, 6, 5)).total.summed == 0
+    assert count(create_block("gc", 8), (8, 6, 5)).total.summed == 8 * 30

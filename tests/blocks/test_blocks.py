@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import senet
+from senet.analysis.complexity import count
 from senet.blocks import BLOCKS, Recalibrate, create_block
+from senet.blocks.global_context import ContextSum
 from senet.errors import InputError
+from senet.models import create_model
+from senet.surgery.report import report
 
 OPTIONS = [
     ("se", {"reduction": 2}),
@@ -25,7 +34,32 @@ OPTIONS = [
     ("ge", {"extent": 2, "mlp": True, "reduction": 2}),
     ("ge", {"extent": 4, "gather": "conv"}),
     ("ge", {"gather": "conv", "map_size": (5, 7), "mlp": True}),
+    ("srm", {}),
+    ("gct", {}),
+    ("gct", {"norm": "l1"}),
+    ("simam", {}),
+    ("coord", {}),
+    ("coord", {"hidden_channels": 3, "bias": False, "activation": "silu", "gate": "hard_sigmoid"}),
+    ("gc", {"hidden_channels": 3}),
+    ("gc", {"hidden_channels": 3, "fusion": "scale", "pool": "avg"}),
+    ("fca", {"reduction": 2}),
+    ("fca", {"reduction": 2, "top": 4, "grid": (14, 7)}),
+    ("gsop", {"hidden_channels": 4}),
+    ("gsop", {"hidden_channels": 3, "stride": 2}),
+    ("sk", {"hidden_channels": 3}),
+    ("sk", {"branches": 3, "groups": 1, "hidden_channels": 2}),
+    ("bam", {"reduction": 2}),
+    ("bam", {"reduction": 2, "dilation": 1, "combine": "add"}),
 ]
+NETWORKS = {
+    "resnet50": {"depths": (1, 1, 1, 1), "planes": (4, 8, 8, 8)},
+    "mobilenetv3_small_100": {},
+    "regnety_002": {"depths": (1, 1, 1, 1), "widths": (24, 40, 40, 40)},
+    "vgg11_bn": {"depths": (1, 1, 1, 1, 1), "widths": (4, 8, 8, 8, 8)},
+}
+# Whose gate is a function of the map's global average alone.
+OF_THE_AVERAGE = {"se", "ese", "eca", "ge"}
+TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "blocks.py"))
 ALL = pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
 FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 
@@ -44,6 +78,67 @@ def plain_cbam(block, u):
     return u * torch.sigmoid(block.spatial.bn(block.spatial.conv(torch.cat([u.amax(1, True), u.mean(1, True)], 1))))
 
 
+def plain_srm(block, u):
+    styles = torch.stack([pooled(u), (u.var((2, 3), keepdim=True) + 1e-5).sqrt()], 2)[..., 0, 0]
+    return u * torch.sigmoid(block.bn(block.cfc(styles)[..., None]))
+
+
+def plain_gct(block, u):
+    e = block.alpha * ((u * u).sum((2, 3), keepdim=True) + 1e-5).sqrt()
+    s = 1 + torch.tanh(block.gamma * e / ((e * e).mean(1, keepdim=True) + 1e-5).sqrt() + block.beta)
+    return u * s.to(u.dtype)
+
+
+def plain_simam(block, u):
+    d = (u - pooled(u)) ** 2
+    return u * torch.sigmoid(d / (4 * (u.var((2, 3), keepdim=True) + 1e-4)) + 0.5)
+
+
+def plain_coord(block, u):
+    rows, columns = u.mean(3, keepdim=True), u.mean(2, keepdim=True).mT
+    f = F.hardswish(block.bn1(block.conv1(torch.cat([rows, columns], 2))))
+    rows, columns = f.split([u.shape[2], u.shape[3]], 2)
+    return u * torch.sigmoid(block.conv_w(columns.mT)) * torch.sigmoid(block.conv_h(rows))
+
+
+def plain_gc(block, u):
+    context = block.fusion.context
+    weights = torch.softmax(context.conv_mask(u).flatten(2), 2)
+    z = torch.einsum("ncp,nop->nc", u.flatten(2), weights)[..., None, None]
+    return u + context.fc2(torch.relu(context.norm(context.fc1(z))))
+
+
+def plain_fca(block, u):
+    height, width = (max(7, n // 7 * 7) for n in u.shape[2:])
+    z = []
+    for c, v in enumerate(F.adaptive_avg_pool2d(u, (height, width)).unbind(1)):
+        f, g = block.squeeze.frequencies[:, c].double() / 7
+        rows = torch.cos(math.pi * f * (torch.arange(height) + 0.5)) * (2 - (f == 0).double()).sqrt()
+        columns = torch.cos(math.pi * g * (torch.arange(width) + 0.5)) * (2 - (g == 0).double()).sqrt()
+        z.append((v * torch.outer(rows, columns).to(u.dtype)).sum((1, 2)) / math.sqrt(height * width))
+    z = torch.stack(z, 1)[..., None, None]
+    return u * torch.sigmoid(block.fc2(torch.relu(block.fc1(z))))
+
+
+def plain_gsop(block, u):
+    v = torch.relu(block.bn(block.reduce(torch.relu(u)))).flatten(2)
+    second = v @ v.mT / v.shape[2] - v.mean(2, keepdim=True) @ v.mean(2, keepdim=True).mT
+    return u * torch.sigmoid(block.fc(block.row_conv(block.row_bn(second[..., None]))))
+
+
+def plain_sk(block, u):
+    maps = [branch(u) for branch in block.branches]
+    gate = block.select
+    logits = gate.fc2(torch.relu(gate.bn(gate.fc1(pooled(sum(maps))))))
+    shares = torch.softmax(torch.stack(logits.chunk(len(maps), 1)), 0)
+    return sum(share * branch for share, branch in zip(shares, maps, strict=True))
+
+
+def plain_bam(block, u):
+    by_channel = block.fc2(torch.relu(block.bn(block.fc1(pooled(u)))))
+    return u * (1 + torch.sigmoid(by_channel * block.spatial(u)))
+
+
 PLAIN = {
     "se": plain_se,
     "ese": lambda block, u: u * F.hardsigmoid(block.fc(pooled(u))),
@@ -51,11 +146,26 @@ PLAIN = {
     "cbam": plain_cbam,
     "scse": lambda block, u: torch.maximum(plain_se(block.cse, u), u * torch.sigmoid(block.sse.conv(u))),
     "ge": lambda block, u: u * torch.sigmoid(pooled(u)),
+    "srm": plain_srm,
+    "gct": plain_gct,
+    "simam": plain_simam,
+    "coord": plain_coord,
+    "gc": plain_gc,
+    "fca": plain_fca,
+    "gsop": plain_gsop,
+    "sk": plain_sk,
+    "bam": plain_bam,
 }
 
 
 def built(name, options, randomise, channels=5):
-    return randomise(create_block(name, channels, options))
+    """A block whose parameters hide nothing: those that start at zero or one are random."""
+    block = randomise(create_block(name, channels, options))
+    with torch.no_grad():
+        for p in block.parameters():
+            if p.unique().numel() == 1 and p.numel() > 1:
+                p.uniform_(-1, 1)
+    return block
 
 
 def test_every_block_is_covered():
@@ -87,8 +197,8 @@ def test_gradients_of_small_maps(name, options, size, randomise):
 @ALL
 def test_channels_last_gives_the_same(name, options, randomise):
     results = []
-    block = built(name, options, randomise)
-    u = torch.randn(2, 5, 5, 7)
+    block = built(name, options, randomise).double()  # what norms of few averages give back is ill-conditioned
+    u = torch.randn(2, 5, 5, 7, dtype=torch.float64)
     upstream = torch.randn_like(u)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         twin = copy.deepcopy(block)
@@ -109,7 +219,7 @@ def test_gates_are_computed_in_float32(name, options, dtype, weights, randomise)
     block = block if weights == "float32 under autocast" else block.to(dtype)
     seen = []
     for module in block.modules():
-        if isinstance(module, Recalibrate):
+        if isinstance(module, (Recalibrate, ContextSum)):
             excitation = [child for child in module.modules() if isinstance(child, (nn.Conv1d, nn.Conv2d))]
             for stage in (module.squeeze, module.gate, *(excitation if weights != "half" else ())):
                 stage.register_forward_hook(lambda stage, args, output: seen.append(output.dtype))
@@ -190,7 +300,7 @@ def test_does_not_touch_its_input(name, options, randomise):
     ("name", "channels", "options", "message"),
     [
         ("sse", 8, {}, r"^no block is called 'sse'; did you mean '.*scse'"),
-        ("attention", 8, {}, r"^no block is called 'attention'; known: cbam, eca, ese, ge, scse, se$"),
+        ("attention", 8, {}, r"^no block is called 'attention'; 15 are known, for example bam, cbam, coord$"),
         ("se", 0, {}, r"^block 'se': channels is 0; accepted: 1 or more$"),
         ("se", 8, {"reductoin": 4}, r"^block 'se' has no option 'reductoin'; did you mean 'reduction'"),
         ("se", 8, {"channels": 4}, r"^block 'se': channels follow from where the block sits"),
@@ -214,3 +324,73 @@ def test_refusals(name, channels, options, message):
 def test_options_reach_the_block():
     assert create_block("se", 64, {"reduction": 8}).fc1.out_channels == 8
     assert create_block("ge", 8, {"gather": "conv", "map_size": [7, 5]}).gather[0].kernel_size == (7, 5)
+
+
+def network(name, block, **options):
+    return create_model(name, attn=block, attn_options={}, num_classes=5, **options)
+
+
+@pytest.mark.parametrize("block", sorted(BLOCKS))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_builds_and_takes_a_step(name, block):
+    net = network(name, block, **NETWORKS[name])
+    blocks = nn.ModuleList(module for module in net.modules() if isinstance(module, BLOCKS[block]))
+    assert blocks
+    before = [p.detach().clone() for p in blocks.parameters()]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    loss = F.cross_entropy(net(torch.randn(4, 3, 40, 48)), torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    optimizer.step()
+    assert all(p.isfinite().all() for p in blocks.parameters())
+    assert not before or not all(torch.equal(p, q) for p, q in zip(blocks.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("block", sorted(BLOCKS))
+def test_costs_of_a_network_are_those_of_its_blocks(block):
+    sites = ((256, 16), (512, 8), (1024, 4), (2048, 2))
+    with torch.device("meta"):
+        net, plain = (network("resnet50", name, depths=(1, 1, 1, 1)) for name in (block, None))
+        alone = [count(BLOCKS[block](channels), (channels, side, side)).total for channels, side in sites]
+    whole, without = count(net, (3, 64, 64)), count(plain, (3, 64, 64))
+    for kind in ("parameters", "multiply_adds", "squeezed", "scaled", "gates", "statistics"):
+        expected = sum(getattr(cost, kind) for cost in alone)
+        assert getattr(whole.attention, kind) == expected, kind
+        assert getattr(whole.total, kind) - getattr(without.total, kind) == expected, kind
+
+
+@pytest.mark.parametrize("block", sorted(BLOCKS))
+def test_fuse_and_fold_take_it_or_leave_it_and_outputs_stay(block, randomise):
+    net = randomise(network("cifar_resnet8", block)).eval()
+    u = torch.randn(2, 3, 32, 32)
+    before = net(u)
+    folded = senet.fold(net)
+    torch.testing.assert_close(folded(u), before, rtol=1e-4, atol=1e-5)
+    fused = senet.fuse(copy.deepcopy(net))
+    taken = {path for path, _ in report(fused).taken}
+    assert taken == ({f"layer{stage}.0.se" for stage in (1, 2, 3)} if block in OF_THE_AVERAGE else set())
+    torch.testing.assert_close(fused(u), before)
+    torch.testing.assert_close(fused.train()(u), net.train()(u), rtol=1e-3, atol=1e-4)
+
+
+def test_the_page_is_what_the_tool_writes():
+    assert TOOL["PAGE"].read_text() == TOOL["page"](TOOL["cards"]()), "run python tools/blocks.py"
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+def test_every_option_is_documented(name):
+    text = inspect.getdoc(BLOCKS[name])
+    for option in inspect.signature(BLOCKS[name]).parameters:
+        assert f"\n    {option}: " in text, option
+
+
+def test_a_docstring_without_its_parts_is_refused():
+    class Bare(nn.Module):
+        """Bare: x = u.
+
+        Nobody, nowhere.
+
+        Cost: nothing.
+        """
+
+    with pytest.raises(ValueError, match=r"^the docstring of Bare lacks a title or one of Cost, Differs"):
+        TOOL["paragraphs"](Bare)

@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from senet.blocks.stages import Recalibrate, activation_stage, gate_stage, squeeze_stage
+from senet.blocks.stages import (
+    Doubled,
+    OnePlus,
+    Recalibrate,
+    activation_stage,
+    gate_stage,
+    one_at_zero,
+    squeeze_stage,
+)
 from senet.errors import InputError
 
 POINTS = torch.cat([torch.linspace(-8, 8, 101, dtype=torch.float64), torch.tensor([-40.0, 40.0], dtype=torch.float64)])
@@ -54,7 +62,7 @@ def test_squeezes(dtype):
     ("stage", "kind", "names"),
     [
         (squeeze_stage, "squeeze", "'avg', 'max', 'none'"),
-        (gate_stage, "gate", "'sigmoid', 'hard_sigmoid', 'tanh', 'relu'"),
+        (gate_stage, "gate", "'sigmoid', 'hard_sigmoid', 'hard_sigmoid_0.2', 'tanh', 'relu'"),
         (activation_stage, "activation", "'relu', 'silu', 'gelu', 'hard_swish', 'leaky_relu'"),
     ],
 )
@@ -110,3 +118,32 @@ def test_autocast_is_left_as_it_was(enabled):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
         block(torch.randn(1, 2, 3, 3))
         assert torch.is_autocast_enabled("cpu") is enabled
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sigmoid", Doubled), ("hard_sigmoid", Doubled), ("hard_sigmoid_0.2", Doubled), ("tanh", OnePlus)],
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_one_at_zero_is_exactly_one_with_a_slope(name, kind, dtype):
+    gate = one_at_zero(gate_stage(name), "block")
+    assert isinstance(gate, kind)
+    x = torch.zeros(1, dtype=dtype, requires_grad=True)
+    gate(x).backward()
+    assert gate(x).item() == 1
+    assert x.grad > 0
+    again = one_at_zero(gate, "block")
+    assert torch.equal(again(POINTS), gate(POINTS))
+
+
+def test_one_plus_a_sigmoid_becomes_a_doubled_one():
+    gate = one_at_zero(OnePlus(nn.Sigmoid()), "block")
+    torch.testing.assert_close(gate(POINTS), 2 * torch.sigmoid(POINTS))
+    torch.testing.assert_close(OnePlus(nn.Sigmoid())(POINTS), 1 + torch.sigmoid(POINTS))
+
+
+def test_a_gate_without_a_slope_is_refused():
+    with pytest.raises(
+        InputError, match=r"^block cannot start as the identity with gate ReLU, which has no slope at 0"
+    ):
+        one_at_zero(nn.ReLU(), "block")

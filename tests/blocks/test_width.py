@@ -59,3 +59,11 @@ def test_a_given_width_is_kept(rounding):
 def test_refusals(options, message):
     with pytest.raises(InputError, match=message):
         hidden_width(64, **options)
+
+
+@pytest.mark.parametrize("rounding", ["paper", "timm", "torchvision"])
+def test_a_block_has_its_own_ratio_and_least_width(rounding):
+    assert hidden_width(512, rounding=rounding, default=32, least=8) == 16
+    assert hidden_width(512, rounding=rounding, default=32, least=32) == 32
+    assert hidden_width(64, reduction=2, rounding=rounding, default=32, least=8) == 32
+    assert hidden_width(64, hidden_channels=3, rounding=rounding, least=8) == 3
