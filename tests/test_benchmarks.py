@@ -173,3 +173,21 @@ def test_a_twin_is_stripped_where_timm_has_none(gpu):
 def test_the_page_on_free_se_says_what_was_measured():
     tool = runpy.run_path(str(ROOT / "tools" / "free.py"))
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), "run python tools/free.py"
+
+
+def test_the_page_on_text_lines_says_and_draws_what_was_measured():
+    tool = runpy.run_path(str(ROOT / "tools" / "textline.py"))
+    lines = tool["newest"]()
+    assert tool["PAGE"].read_text() == tool["page"](lines), "run python tools/textline.py"
+    for name, drawn in tool["figures"](lines).items():
+        assert (tool["FIGURES"] / f"{name}.svg").read_bytes() == drawn, "run python tools/textline.py"
+
+
+def test_what_was_measured_of_recording():
+    """Running statistics cost under 10 % of a forward pass, and hold after 50 batches what they held after 1."""
+    lines = [json.loads(line) for line in (ROOT / "benchmarks" / "results" / "record.jsonl").read_text().splitlines()]
+    newest = {line["what"]: line for line in lines}
+    assert {"cifar_seresnet8", "seresnet18", "timm seresnet18"} <= set(newest)
+    for line in newest.values():
+        assert line["statistics"][0] < 1.1
+        assert line["bytes_held"]["after 1"] == line["bytes_held"]["after 50"]

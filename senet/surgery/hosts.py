@@ -94,11 +94,13 @@ def _studied(value: Any) -> Any:
 
 
 def path_of(site: Gated, prefix: str) -> str:
-    """A site's name for people: the path of the module that its gate is computed in."""
+    """A site's name for people: the path of the module in whose forward the map is averaged."""
     return _where(site.pool if site.pool.meta.get("nn_module_stack") else site.product, prefix)
 
 
 def _where(node: fx.Node, prefix: str) -> str:
-    """The path of the innermost module that a node was traced in."""
-    inner = next(reversed(node.meta.get("nn_module_stack") or {}), "")
-    return ".".join(part for part in (prefix, str(inner)) if part) or "the model"
+    """The path of the innermost module in whose forward a node is."""
+    inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    if node.op == "call_module":  # of which the last is what is called
+        inside = inside[:-1]
+    return ".".join(part for part in (prefix, *inside[-1:]) if part) or "the model"
