@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "Traced",
     "Untraceable",
     "evaluating",
+    "ever_larger",
     "example_inputs",
     "is_norm",
     "randomise_norms",
@@ -49,6 +50,13 @@ class _Tracer(fx.Tracer):
         has_parts = next(m.children(), None) is not None
         return not has_parts and next(m.parameters(recurse=False), None) is None
 
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Notes at each node whose output it is, for a module that is no leaf leaves no node of its own."""
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            output.node.meta.setdefault("output_of", []).append(self.path_of_module(m))
+        return output
+
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, nn.Module):  # an argument of `excited`
             if a is self.root:
@@ -59,17 +67,17 @@ class _Tracer(fx.Tracer):
 
 def is_norm(module: nn.Module) -> bool:
     """Whether a module keeps running statistics of channels: a batch norm of any kind, frozen ones included."""
-    return (
-        isinstance(getattr(module, "running_var", None), Tensor)
-        and isinstance(getattr(module, "running_mean", None), Tensor)
-        and hasattr(module, "eps")
-    )
+    # Its own buffers, not its attributes: those of a wrapper may be what it wraps has.
+    statistics = (module._buffers.get(name) for name in ("running_mean", "running_var"))
+    return all(isinstance(each, Tensor) for each in statistics) and hasattr(module, "eps")
 
 
 def trace(
     module: nn.Module, leaves: frozenset[nn.Module] = frozenset(), modes: tuple[bool, ...] = (True, False)
 ) -> fx.Graph:
     """The graph of a module's forward, the same in training and evaluation.
+
+    Each node's ``meta["output_of"]`` names the modules whose output it is, inner ones first, if there are any.
 
     Args:
         module: what to trace; its mode is kept.
@@ -119,6 +127,14 @@ def example_inputs(model: nn.Module, smallest: int = 0) -> Iterator[tuple[Tensor
     sizes = [size for size in sizes if size >= smallest] or sizes
     for size in sizes:
         yield (first.weight.new_empty(2, channels, size, size).normal_(),)
+
+
+def ever_larger(model: nn.Module, example: Sequence[Any] | None) -> Iterator[Sequence[Any] | None]:
+    """What is given, and if that is nothing then examples of 128 and 256 pixels: for maps of one pixel in the first."""
+    yield example
+    if example is None:
+        for smallest in (128, 256):
+            yield next(example_inputs(model, smallest))
 
 
 def traced_inputs(model: nn.Module, example: Sequence[Any] | None) -> dict[nn.Module, tuple[Any, ...]]:
