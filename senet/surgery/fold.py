@@ -15,10 +15,10 @@ from senet.surgery.fold_hosts import Hosts
 from senet.surgery.fold_norms import TOLERANCE, fold_norms, relative_difference
 from senet.surgery.fuse import restore
 from senet.surgery.hosts import path_of
-from senet.surgery.report import Report, forget, has_report, keep
-from senet.surgery.sites import Gated, find
+from senet.surgery.report import Report, forget, has_report, keep, report
+from senet.surgery.sites import ONE_PIXEL, Gated, find
 from senet.surgery.swap import has_hooks
-from senet.surgery.trace import Traced
+from senet.surgery.trace import Traced, ever_larger
 
 __all__ = ["fold"]
 
@@ -38,7 +38,7 @@ def fold(model: nn.Module, *, example: Sequence[Any] | None = None) -> nn.Module
     Args:
         model: any module, of any package, fused or not; it is not touched.
         example: what its forward takes, for runs without gradients; None: two images of 64 pixels, or of a size that
-            the model takes.
+            the model takes and that leaves its gated maps more than one pixel.
 
     Returns:
         The copy, in evaluation mode: layers keep their classes and names, modules with gates become
@@ -51,15 +51,20 @@ def fold(model: nn.Module, *, example: Sequence[Any] | None = None) -> nn.Module
     Differs from the paper: nowhere; the same numbers are computed in another order.
     """
     _check(model)
-    folded = copy.deepcopy(model)
-    restore(folded)
-    forget(folded)
     with torch.random.fork_rng(devices=[]):  # nobody's random numbers are used up
-        return _folded(folded.eval(), example)
+        for given in ever_larger(model, example):
+            folded = _folded(model, given)
+            if not any(reason == ONE_PIXEL for _, reason in report(folded).left):
+                break
+    return folded
 
 
 def _folded(model: nn.Module, example: Sequence[Any] | None) -> nn.Module:
-    hosts = Hosts(model, example)
+    """A copy, folded as far as the example shows what is computed."""
+    folded = copy.deepcopy(model)
+    restore(folded)
+    forget(folded)
+    hosts = Hosts(folded.eval(), example)
     done, norms = Report("folded"), Report("folded")
     # Norms first, since behind a folded one lies the convolution itself.
     fold_norms(hosts, norms)
@@ -118,6 +123,7 @@ def _take(hosts: Hosts, traced: Traced, sites: Sequence[Gated], done: Report) ->
         hosts.replace(traced.module, _built(traced.module, traced.graph, made))
         done.taken += zip(names, words, strict=True)
     else:
+        hosts.forget(traced.module)  # its graph was rewritten
         done.left += [(name, f"rewritten it differs by {difference:.1e}") for name in names]
 
 

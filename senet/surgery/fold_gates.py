@@ -20,7 +20,9 @@ __all__ = ["Maker", "refusal", "rewrite"]
 Maker = Callable[[nn.Module], nn.Module]
 
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_MAKERS = (operator.add, operator.mul, torch.add, torch.mul, torch.cat, "add", "mul")  # of a map, out of others
+# Of a map, out of others
+_MAKERS = (operator.add, operator.mul, torch.add, torch.mul, torch.cat, F.group_norm, F.layer_norm, "add", "mul")
+_MAKING = (nn.modules.conv._ConvNd, nn.GroupNorm, nn.LayerNorm)
 _QUERIES = (getattr, operator.getitem, "size", "dim")
 
 
@@ -28,8 +30,6 @@ def refusal(traced: Traced, site: Gated) -> str | None:
     """Why a site cannot be had in fewer passes, or None: its map may be overwritten, or a sum follows."""
     if site.gate is site.pool:
         return "its gate is its pool"
-    if traced.values[site.u].shape[2:].numel() == 1:
-        return "its map has one position in the example, where a pool cannot be told from none"
     if site.tail.shortcut is None and not _free_to_overwrite(traced, site.u):
         return "its map may be seen by others, and no sum follows"
     return None
@@ -40,11 +40,7 @@ def _free_to_overwrite(traced: Traced, u: fx.Node) -> bool:
     node = u
     for _ in range(4):
         module = traced.double.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if (
-            isinstance(module, nn.modules.conv._ConvNd)
-            or (module is not None and is_norm(module))
-            or node.target in _MAKERS
-        ):
+        if isinstance(module, _MAKING) or (module is not None and is_norm(module)) or node.target in _MAKERS:
             return True
         inputs = [n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor)]
         if len(inputs) != 1 or sum(isinstance(traced.values[n], Tensor) for n in inputs[0].users) != 1:

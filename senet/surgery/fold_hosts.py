@@ -34,6 +34,7 @@ class Hosts:
             self.paths[module].append(path)
         self.untraceable: dict[nn.Module, str] = {}
         self._done: set[nn.Module] = set()
+        self._traced: dict[nn.Module, Traced | None] = {}
 
     def modules(self) -> Iterator[nn.Module]:
         """Modules with parts that were called with tensors alone, inner ones first, none in one that was replaced."""
@@ -61,6 +62,17 @@ class Hosts:
 
     def traced(self, module: nn.Module) -> Traced | None:
         """A module's graph with its values, or None where it is no graph or multiplies no maps."""
+        if module not in self._traced:
+            self._traced[module] = self._trace(module)
+        return self._traced[module]
+
+    def forget(self, module: nn.Module) -> None:
+        """Has a module, and those that it lies in, traced again when they are asked for."""
+        for other in list(self._traced):
+            if any(module is part for part in other.modules()):
+                del self._traced[other]
+
+    def _trace(self, module: nn.Module) -> Traced | None:
         graph = self.graph(module)
         if graph is None or not any("mul" in str(n.target) and len(n.all_input_nodes) > 1 for n in graph.nodes):
             return None
@@ -73,6 +85,7 @@ class Hosts:
 
     def replace(self, module: nn.Module, new: nn.Module) -> None:
         """Puts a module in the place, or places, of another; the model itself may be it."""
+        self.forget(module)
         self._done.add(new)
         for path in self.paths[module]:
             self.paths[new].append(path)

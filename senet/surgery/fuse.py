@@ -16,7 +16,7 @@ from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.rewrite import Rewriting
 from senet.surgery.sites import ONE_PIXEL, Gated, find
 from senet.surgery.swap import Rewritten, give_back, put_in
-from senet.surgery.trace import Traced, example_inputs
+from senet.surgery.trace import Traced, ever_larger
 
 __all__ = ["fuse", "restore", "unfuse"]
 
@@ -50,10 +50,11 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
     # Gradients are looked at, and nobody's random numbers are used up.
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         try:
-            done = _fused(model, example, plain_tails)
-            if example is None and any(reason == ONE_PIXEL for _, reason in done.left):
+            for given in ever_larger(model, example):
                 restore(model)
-                done = _fused(model, next(example_inputs(model, smallest=256)), plain_tails)
+                done = _fused(model, given, plain_tails)
+                if not any(reason == ONE_PIXEL for _, reason in done.left):
+                    break
         except BaseException:
             restore(model)
             raise
