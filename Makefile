@@ -17,6 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "senet needs Python 3.11 or newer; name one: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@# For their files alone: a network with SE that others trained, and a page of text
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
+		rapidocr-onnxruntime==1.4.4 scikit-image==0.26.0
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Train an SE network and its plain twin on Fashion-MNIST; the page is runs/demo/report.html

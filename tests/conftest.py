@@ -58,6 +58,7 @@ def naive() -> SimpleNamespace:
     gates = {
         "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
         "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+        "hard_sigmoid_0.2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
         "tanh": np.tanh,
         "relu": lambda x: np.maximum(x, 0),
     }

@@ -32,7 +32,7 @@ def page(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"`{row.name}`",
-        str(row.size),
+        row.px,
         f"{row.parameters:,}",
         f"{row.multiply_adds:,}",
         "-" if row.error is None else f"{row.error:.2f}",

@@ -27,7 +27,8 @@ class Row:
     Attributes:
         name: as :func:`senet.create_model` takes it.
         attn: its block, None for a plain network.
-        size: height and width in pixels of the images it is made for, at which its work is counted.
+        size: height in pixels of the images it is made for, at which its work is counted.
+        width: likewise.
         parameters: trained numbers.
         multiply_adds: for one image.
         error: published single-crop top-1 error in percent; None where there is none, or only of a variant.
@@ -39,12 +40,18 @@ class Row:
     name: str
     attn: str | None
     size: int
+    width: int
     parameters: int
     multiply_adds: int
     error: float | None
     error_source: str
     weights: tuple[str, ...]
     source: str
+
+    @property
+    def px(self) -> str:
+        """The images' size in words."""
+        return str(self.size) if self.width == self.size else f"{self.size}x{self.width}"
 
 
 def catalogue(names: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> list[Row]:
@@ -57,13 +64,14 @@ def catalogue(names: Sequence[str], *, progress: Callable[[int, int], None] | No
     rows = []
     for done, name in enumerate(names, 1):
         entry = model_entry(name)
-        cost = _count(name, {}, entry.size)
+        cost = _count(name, {}, entry.image)
         error = _error(name, entry.size)
         rows.append(
             Row(
                 name=name,
                 attn=entry.config.attn,
                 size=entry.size,
+                width=entry.image[1],
                 parameters=cost["parameters"],
                 multiply_adds=cost["multiply_adds"],
                 error=None if error is None else float(error.value),
@@ -130,7 +138,7 @@ def _same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _sizes(found: Sequence[Figure], options: Mapping[str, Any]) -> Iterator[tuple[Figure, int, str]]:
     for figure in found:
         if figure.metric in RULES and figure.model is not None and figure.image is not None:
-            counted = _count(figure.model, options, figure.image)
+            counted = _count(figure.model, options, (figure.image, figure.image))
             yield figure, counted[figure.metric], _in_words(figure, explain(figure, counted))
 
 
@@ -142,7 +150,7 @@ def _in_words(figure: Figure, rule: str) -> str:
     return "which rounds to it" if rule == "exact" else f"the published figure is that of a count that {rule}"
 
 
-def _count(name: str, options: Mapping[str, Any], size: int) -> dict[str, int]:
+def _count(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> dict[str, int]:
     with torch.device("meta"):
         net = create_model(name, **options)
-    return asdict(count(net, (3, size, size)).total)
+    return asdict(count(net, (3, *image)).total)

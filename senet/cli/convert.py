@@ -18,7 +18,7 @@ __all__ = ["COMMANDS"]
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help=".safetensors, .pth and its kin, or the authors' .caffemodel.")
+        Path, typer.Argument(metavar="SRC", help=".safetensors, .pth and its kin, .onnx, or the authors' .caffemodel.")
     ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="A .safetensors file, written whole or not at all.")],
     model: Annotated[

@@ -78,16 +78,17 @@ def info(
 
     options = parse_assignments(change or [])
     config = model_config(model, options)
-    side = size or model_entry(model).size
+    image = (size, size) if size else model_entry(model).image
     with torch.device("meta"):
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
-    complexity = count(net, (config.in_chans, side, side))
+    complexity = count(net, (config.in_chans, *image))
     figures = published(model, options)
     if as_json:
         told = {
             "model": model,
             "source": model_entry(model).source,
-            "size": side,
+            "size": image[0],
+            "width": image[1],
             "config": to_plain(config),
             **asdict(complexity),
             "published": to_plain(figures),
@@ -95,7 +96,7 @@ def info(
         }
         typer.echo(json.dumps(told, default=str))
         return
-    print_complexity(model, side, complexity)
+    print_complexity(model, image, complexity)
     print_published(figures)
     print_weights(weights_of(model))
     typer.echo(f"Source: {model_entry(model).source}")

@@ -88,7 +88,7 @@ def print_models(rows: Sequence[Row]) -> None:
     for column in table.columns[:6]:
         column.no_wrap = True  # whoever searches for a name or a number finds it whole
     for row in rows:
-        cells = [row.name, str(row.size), f"{row.parameters:,}", f"{row.multiply_adds:,}"]
+        cells = [row.name, row.px, f"{row.parameters:,}", f"{row.multiply_adds:,}"]
         cells += ["-" if row.error is None else f"{row.error:.2f}", str(len(row.weights) or "-")]
         table.add_row(*cells, *([row.source] if wide else []))
     console.print(table)
@@ -154,8 +154,8 @@ def print_rows(first: str, second: str, rows: Sequence[tuple[str, str]]) -> None
     console.print(table)
 
 
-def print_complexity(name: str, side: int, complexity: Complexity) -> None:
-    """What a network costs, stage by stage, and what its blocks add."""
+def print_complexity(name: str, image: tuple[int, int], complexity: Complexity) -> None:
+    """What a network costs for an image of this height and width, stage by stage, and what its blocks add."""
     blocks = complexity.attention
     has_blocks = bool(blocks.squeezed or blocks.parameters)
     own = ("blocks' parameters", "multiply-adds") if has_blocks else ()
@@ -168,7 +168,7 @@ def print_complexity(name: str, side: int, complexity: Complexity) -> None:
         if has_blocks:
             cells += ["", ""] if share is None else [f"{share.parameters:,}", f"{share.multiply_adds:,}"]
         table.add_row(stage, *cells, style="bold" if stage == "total" else "")
-    console.print(f"{name} at {side}x{side}, one image")
+    console.print(f"{name} at {image[0]}x{image[1]}, one image")
     console.print(table)
     if has_blocks:
         parameters = complexity.total.parameters - blocks.parameters

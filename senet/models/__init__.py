@@ -14,6 +14,7 @@ from senet.models.regnet import RegNet, RegNetConfig
 from senet.models.resnet import ResNet, ResNetConfig
 from senet.models.shake import ShakeShake, ShakeShakeConfig
 from senet.models.shufflenet import ShuffleNet, ShuffleNetConfig
+from senet.models.textline import TextLineConfig, TextLineNet
 from senet.models.vgg import VGG, VGGConfig
 from senet.models.weights.loading import load_weights
 from senet.models.weights.preprocessing import Preprocessing
@@ -44,6 +45,8 @@ __all__ = [
     "ShakeShakeConfig",
     "ShuffleNet",
     "ShuffleNetConfig",
+    "TextLineConfig",
+    "TextLineNet",
     "VGGConfig",
     "create_model",
     "list_models",

@@ -45,15 +45,17 @@ class Shape:
     Attributes:
         inputs, width, outputs: channels of the map that comes in, of the k x k convolution, and at the end.
         kernel: k, odd.
-        stride, dilation: of the k x k convolution.
+        stride, dilation: of the k x k convolution; two strides are those of the height and of the width.
+        expand: whether an inverted residual has its first 1x1 convolution also where that does not widen the map.
     """
 
     inputs: int
     width: int
     outputs: int
     kernel: int = 3
-    stride: int = 1
+    stride: int | tuple[int, int] = 1
     dilation: int = 1
+    expand: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +127,14 @@ class DepthwiseSeparable(Unit):
 class InvertedResidual(Unit):
     """1x1, BN, act, depthwise kxk, BN, act, [SE], 1x1, BN, [SE], + shortcut (MobileNetV2, arXiv 1801.04381, Sec. 3.3).
 
-    The first 1x1 convolution is there only where it widens the map, as in all releases; without it the names are
-    those of a depthwise separable unit.
+    The first 1x1 convolution is there only where it widens the map, as in all releases, unless ``shape.expand`` says
+    otherwise; without it the names are those of a depthwise separable unit.
     """
 
     may_have_shortcut = True
 
     def build(self, shape: Shape, make: Make) -> None:
-        if shape.width == shape.inputs:
+        if shape.width == shape.inputs and not shape.expand:
             _build_separable(self, shape, make)
         else:
             self.conv_pw = _conv(shape.inputs, shape.width)
@@ -171,7 +173,14 @@ def _build_separable(unit: Unit, shape: Shape, make: Make) -> None:
     unit.bn2 = make.norm(shape.outputs)
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
+def _conv(
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    stride: int | tuple[int, int] = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> nn.Conv2d:
     """A convolution that keeps the size but for its stride, without bias."""
     padding = dilation * (kernel - 1) // 2
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)

@@ -13,7 +13,7 @@ from senet.models.mbconv import ACTS, UNITS, Make, Placement, Shape
 from senet.models.mobile_config import MobileConfig, MobileStage, multiple_of_8
 from senet.models.net import FeatureInfo, Net, classifier, global_pool
 
-__all__ = ["MobileNet", "MobileNetV3"]
+__all__ = ["MobileNet", "MobileNetV3", "initialise_mobile"]
 
 
 class MobileNet(Net):
@@ -37,7 +37,7 @@ class MobileNet(Net):
         self.act1 = ACTS[config.act]()
         self.blocks = self._trunk()
         self._add_head(config.trunk[-1].outputs)
-        _initialise(self)
+        initialise_mobile(self)
 
     def _trunk(self) -> nn.Sequential:
         """The stages; notes the maps before each stride, and the last, in ``feature_info``."""
@@ -132,7 +132,7 @@ def _blocks(
     return block
 
 
-def _initialise(net: nn.Module) -> None:
+def initialise_mobile(net: nn.Module) -> None:
     """As TensorFlow's release: by fan-out, where a depthwise filter counts its own outputs alone; biases are zero."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

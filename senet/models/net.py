@@ -209,9 +209,16 @@ class Entry:
         config: its options.
         source: where it is defined: paper with section or table, or file of a release.
         size: height and width in pixels of the images it is made for.
+        width: their width, where they are not square.
     """
 
     net: type[Net]
     config: NetConfig
     source: str
     size: int = 224
+    width: int | None = None
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width in pixels of the images it is made for."""
+        return self.size, self.width or self.size

@@ -18,6 +18,7 @@ from senet.models import (
     resnet_table,
     shake,
     shufflenet,
+    textline,
     vgg,
 )
 from senet.models.config import NetConfig
@@ -36,6 +37,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         **resnet_table.TABLE,
         **shake.TABLE,
         **shufflenet.TABLE,
+        **textline.TABLE,
         **vgg.TABLE,
     }
 )

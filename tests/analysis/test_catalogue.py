@@ -19,6 +19,12 @@ def test_a_row_says_what_a_network_costs_and_where_it_stands():
     assert told == [(1, 1)]
 
 
+def test_an_image_need_not_be_square():
+    (row,) = catalogue(["paddle_textline_cls"])
+    assert (row.px, row.multiply_adds) == ("48x192", 16_315_376)
+    assert catalogue(["seresnet18"])[0].px == "224"
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [("resnet50_caffe", 24.80), ("senet154_caffe", 18.68), ("cifar_sewrn16_8", 3.88), ("seresnet50", None)],

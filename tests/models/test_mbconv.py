@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -139,6 +141,18 @@ def test_depthwise_is_after_the_activation_and_before_the_projection(kind, shape
     force_gates(unit, -0.5)
     x = torch.randn(2, 8, 6, 6)
     torch.testing.assert_close(unit(x), plain(x))
+
+
+def test_expands_where_that_widens_nothing_if_told_to():
+    unit = InvertedResidual(dataclasses.replace(NARROW, expand=True), parts())
+    assert layers(unit) == layers(InvertedResidual(WIDE, parts()))
+    assert unit.conv_pw.weight.shape == (8, 8, 1, 1)
+
+
+def test_two_strides_are_those_of_height_and_width():
+    unit = InvertedResidual(dataclasses.replace(WIDE, stride=(2, 1)), parts())
+    assert unit(torch.randn(2, 8, 7, 7)).shape == (2, 8, 4, 7)
+    assert not unit.has_shortcut
 
 
 def test_drop_path_leaves_the_shortcut(randomise):

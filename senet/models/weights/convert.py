@@ -68,7 +68,7 @@ def convert(
     plain safetensors, which timm, torchvision and others load.
 
     Args:
-        source: safetensors, what ``torch.save`` wrote, or the authors' ``.caffemodel``.
+        source: safetensors, what ``torch.save`` wrote, ONNX, or the authors' ``.caffemodel``.
         target: ends in ``.safetensors``; written whole or not at all.
         name: the network; None: what the file says, or the only one that its tensors fit.
         options: of the network, where they are not its own. Classes and channels follow from the file.
@@ -85,8 +85,7 @@ def convert(
         raise InputError(f"{target} ends in {target.suffix!r}; accepted: '.safetensors'")
     if to not in LAYOUTS:
         raise InputError(f"no layout is called {to!r}{did_you_mean(to, LAYOUTS)}")
-    caffe = source.suffix == ".caffemodel"
-    weights = _from_caffe(source, name) if caffe else read_weights(source, entry=entry)
+    weights = _from_caffe(source, name) if source.suffix == ".caffemodel" else read_weights(source, entry=entry)
     with about(source):
         said_name, said_options = origin_of(weights.info) or (None, {})
         name = name or said_name or _only_candidate(weights.tensors, layout)
@@ -99,7 +98,7 @@ def convert(
         state = to_ours(weights.tensors, layout, net)
         # Cloned, as safetensors refuses tensors that are one in memory, which those of other files may be.
         result = {key: tensor.clone() for key, tensor in from_ours(state, to, net).items()}
-    origin = "caffe" if caffe else layout
+    origin = weights.writer or layout
     if to == "senet":
         said = {"file": source.name, "layout": origin, "taken": list(weights.taken)}
         known = {"classes": None, "preprocessing": None, **weights.info, **_as(like, net)}
@@ -116,7 +115,7 @@ def _from_caffe(source: Path, name: str | None) -> Weights:
     with about(source):
         tensors = from_caffe(layers, name)
     info = {"model": name, "classes": sorted(ilsvrc2012_synsets()), "preprocessing": to_plain(PREPROCESSING)}
-    return Weights(tensors, info)
+    return Weights(tensors, info, writer="caffe")
 
 
 def _as(like: str | None, net: Net) -> dict[str, Any]:

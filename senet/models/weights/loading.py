@@ -20,6 +20,7 @@ from senet.models.weights.layouts import detect, to_ours, training_only
 from senet.models.weights.layouts.reading import Weights, read_weights
 from senet.models.weights.layouts.translate import classifier_keys, first_convolution
 from senet.models.weights.preprocessing import Preprocessing
+from senet.models.weights.pruned import as_pruned
 from senet.options import build
 
 __all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of"]
@@ -57,13 +58,15 @@ class Loaded:
 def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str | None = None) -> Loaded:
     """Loads a file of weights, whoever wrote it, into a network of ours.
 
-    Strict, but for two things, as in timm: a first convolution for three channels is summed over them for a network
-    that takes one, and repeated and scaled by 3 / n for one that takes n; a classifier of other classes is dropped.
+    Blocks that a file of ours comes without, as they were pruned away, are taken out of the network. Strict, but for
+    two things, as in timm: a first convolution for three channels is summed over them for a network that takes one,
+    and repeated and scaled by 3 / n for one that takes n; a classifier of other classes is dropped.
     The result says so.
 
     Args:
         net: changed in place; unchanged if an error is raised.
-        path: safetensors, or what ``torch.save`` wrote; see :func:`senet.models.weights.layouts.reading.read_weights`.
+        path: safetensors, what ``torch.save`` wrote, or ONNX; see
+            :func:`senet.models.weights.layouts.reading.read_weights`.
         layout: whose names the file has, one of :data:`senet.models.weights.layouts.LAYOUTS`; None: the names tell.
         entry: of a checkpoint that holds several things.
 
@@ -73,20 +76,22 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
     weights = read_weights(path, entry=entry)
     with about(path):
         layout = layout or layout_of(weights, net)
-        dropped = training_only(weights.tensors, layout, net)
-        state, own = to_ours(weights.tensors, layout, net, strict=False), net.state_dict()
-        head, first = classifier_keys(net), first_convolution(net)
-        classes = len(state[head[0]]) if head[0] in state else 0
-        if any(key in state and (key not in own or state[key].shape != own[key].shape) for key in head):
-            dropped += tuple(key for key in head if state.pop(key, None) is not None)
-        said = weights.info.get("preprocessing")
-        how = None if said is None else build(Preprocessing, said, what="its preprocessing")
-        adapted = state[first].shape[1] != own[first].shape[1]
-        if adapted:
-            state[first] = _for_channels(state[first], own[first].shape[1])
-    missing = tuple(key for key in own if key not in state)
-    load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
-    return Loaded(layout, missing, dropped, (first,) if adapted else (), weights.taken, classes, how)
+    with as_pruned(net, weights.info, weights.tensors, what=str(path)):
+        with about(path):
+            dropped = training_only(weights.tensors, layout, net)
+            state, own = to_ours(weights.tensors, layout, net, strict=False), net.state_dict()
+            head, first = classifier_keys(net), first_convolution(net)
+            classes = len(state[head[0]]) if head[0] in state else 0
+            if any(key in state and (key not in own or state[key].shape != own[key].shape) for key in head):
+                dropped += tuple(key for key in head if state.pop(key, None) is not None)
+            said = weights.info.get("preprocessing")
+            how = None if said is None else build(Preprocessing, said, what="its preprocessing")
+            adapted = state[first].shape[1] != own[first].shape[1]
+            if adapted:
+                state[first] = _for_channels(state[first], own[first].shape[1])
+        missing = tuple(key for key in own if key not in state)
+        load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
+    return Loaded(weights.writer or layout, missing, dropped, (first,) if adapted else (), weights.taken, classes, how)
 
 
 def layout_of(weights: Weights, net: Net) -> str:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from senet.errors import InputError, did_you_mean
 from senet.models.weights.files import read_tensors
+from senet.models.weights.onnx_file import read_onnx
+from senet.models.weights.paddle import ABOUT, from_paddle, is_paddle
 
 __all__ = ["SUFFIXES", "Weights", "is_file_name", "read_weights"]
 
 _TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".pkl")
-SUFFIXES = (".safetensors", *_TORCH)
+SUFFIXES = (".safetensors", *_TORCH, ".onnx")
 
 _ENTRIES = ("state_dict", "state_dict_ema", "model", "model_ema", "model_state_dict", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
@@ -31,18 +33,22 @@ class Weights:
         tensors: by the names they have there, less the prefix that all had.
         info: what a file of ours says about itself; empty for others.
         taken: what was unwrapped to get there, in words.
+        writer: whose names the file has, where reading made them ours.
     """
 
     tensors: dict[str, Tensor]
     info: dict[str, Any] = field(default_factory=dict)
     taken: tuple[str, ...] = ()
+    writer: str | None = None
 
 
 def read_weights(path: Path, *, entry: str | None = None) -> Weights:
-    """The tensors of a safetensors file, or of one that ``torch.save`` wrote.
+    """The tensors of a safetensors file, of an ONNX file, or of one that ``torch.save`` wrote.
 
-    The latter are pickles, and are read by PyTorch's restricted unpickler alone (``weights_only=True``): it builds
-    tensors and plain containers and runs no code. A file that holds anything else is refused, whoever vouches for it.
+    ONNX files are read for their parameters alone; those of PaddleOCR's classifier of text lines come under our names
+    (:mod:`senet.models.weights.paddle`). What ``torch.save`` wrote are pickles, and are read by PyTorch's restricted
+    unpickler alone (``weights_only=True``): it builds tensors and plain containers and runs no code. A file that holds
+    anything else is refused, whoever vouches for it.
 
     Args:
         path: ends in one of :data:`SUFFIXES`.
@@ -55,11 +61,12 @@ def read_weights(path: Path, *, entry: str | None = None) -> Weights:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".onnx"):
         if entry is not None:
-            raise InputError(
-                f"entry is {entry!r}, but {path} is a safetensors file, which has no entries; leave it out"
-            )
+            kind = path.suffix.removeprefix(".")
+            raise InputError(f"entry is {entry!r}, but {path} is a file of {kind}, which has no entries; leave it out")
+        if path.suffix == ".onnx":
+            return _read_onnx(path)
         tensors, info = _read_safetensors(path)
         return _without_prefixes(tensors, info, ())
     if path.suffix not in _TORCH:
@@ -93,6 +100,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return read_tensors(path) if ours else (load_file(path), {})
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no safetensors file, or is cut off: {error}") from None
+
+
+def _read_onnx(path: Path) -> Weights:
+    """PaddleOCR's under our names, others' under their own."""
+    tensors = read_onnx(path)
+    if is_paddle(tensors):
+        return Weights(from_paddle(tensors), dict(ABOUT), writer="paddle")
+    return _without_prefixes(tensors, {}, ())
 
 
 def _read_torch(path: Path) -> Any:

@@ -116,7 +116,7 @@ def test_code_is_never_run(tmp_path, monkeypatch, suffix, save):
     save(path)
     told = refused(path)
     assert not (tmp_path / "unpickled").exists()
-    if suffix != ".safetensors":
+    if suffix not in (".safetensors", ".onnx"):  # whose readers know no pickles
         assert "holds more than tensors and plain containers, or is no file of weights" in told
         assert "weights_only" not in told  # nobody is told how to run it all the same
 
