@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senet.analysis import plots, wording
+from senet.analysis import gate_plots, plots, wording
 from senet.analysis.arms import Arm
 from senet.analysis.compare import Difference
 from senet.analysis.content import Example, Report
 from senet.analysis.gates import DEAD, SATURATED, STILL, GateStatistics, Site
+from senet.analysis.html import png
 from senet.analysis.svg import SERIES
-from senet.errors import InputError
 
 __all__ = ["view"]
 
@@ -114,7 +112,7 @@ def _example(report: Report, example: Example) -> dict[str, Any]:
             }
         )
     return {
-        "uri": _png(example.image),
+        "uri": png(example.image),
         "width": width,
         "height": height,
         "truth": example.truth,
@@ -127,21 +125,6 @@ def _seeds(report: Report, runs: Collection[str]) -> list[int]:
     return sorted({seed for arm in arms for seed, run in zip(arm.seeds, arm.runs, strict=True) if run in runs})
 
 
-def _png(image: Tensor) -> str:
-    """A data URI.
-
-    Raises:
-        InputError: the image is not uint8 or of another shape than (H, W) or (H, W, 3).
-    """
-    from PIL import Image  # matplotlib depends on it
-
-    if image.dtype != torch.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise InputError(f"an example image is {image.dtype} {tuple(image.shape)}; give uint8 (H, W) or (H, W, 3)")
-    file = io.BytesIO()
-    Image.fromarray(image.cpu().numpy()).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 def _gates(report: Report) -> Iterator[dict[str, Any]]:
     for arm in report.comparison.arms:
         measured = [(seed, run) for seed, run in zip(arm.seeds, arm.runs, strict=True) if run in report.gates]
@@ -152,13 +135,13 @@ def _gates(report: Report) -> Iterator[dict[str, Any]]:
 
 def _gate_view(statistics: GateStatistics) -> dict[str, Any]:
     sites, classes = list(statistics.sites.items()), statistics.classes
-    shown = plots.sampled(len(sites), _PANELS)
+    shown, lines = plots.sampled(len(sites), _PANELS), list(zip(plots.sampled(len(classes), 5), SERIES, strict=False))
     first = sites[0][1]
     images, seen = int(first.count.sum()), int((first.count > 0).sum())
     return {
-        "spread": plots.gate_spread(statistics.sites),
-        "panels": [plots.class_gates(sites[i][1], classes, name=sites[i][0]) for i in shown],
-        "legend": [(classes[k], colour) for k, colour in zip(plots.sampled(len(classes), 5), SERIES, strict=False)],
+        "spread": gate_plots.gate_spread(statistics.sites).inline(),
+        "panels": [gate_plots.class_gates(sites[i][1], classes, lines, name=sites[i][0]).inline() for i in shown],
+        "legend": [(classes[k], colour) for k, colour in lines],
         "images": images,
         "by_chance": (seen - 1) / images,
         "ends": " ".join(dict.fromkeys((_share(*sites[0]), _share(*sites[-1])))),

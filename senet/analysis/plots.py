@@ -11,16 +11,14 @@ import torch
 from torch import Tensor
 
 from senet.analysis.arms import Arm
-from senet.analysis.gates import STILL, Site
 from senet.analysis.svg import INK, SERIES, draw, legend, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracies", "class_gates", "confusion", "curves", "gate_spread", "sampled"]
+__all__ = ["accuracies", "confusion", "curves", "sampled"]
 
 _NAMED = 20  # classes up to which a confusion matrix has names and numbers
-_CHANNELS = 50  # channels shown of a block, as in the paper's Figure 6
 
 
 def sampled(count: int, most: int) -> list[int]:
@@ -119,61 +117,6 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, title: str) -> str:
             axes.text(column, row, text, ha="center", va="center", fontsize=size - (len(classes) > 10))
 
     return draw(paint, width=400, height=400, title=f"confusion matrix, {title}")
-
-
-def class_gates(site: Site, classes: Sequence[str], *, name: str) -> str:
-    """Mean gates of one block by class (the paper's Figure 6): thin lines for classes, bold for all images.
-
-    Args:
-        site: the block's statistics.
-        classes: the names; at most five, evenly spread over the list, get a line.
-        name: the block's name, above the panel.
-    """
-    channels = sampled(len(site.mean), _CHANNELS)
-
-    def paint(axes: Axes) -> None:
-        axes.plot(channels, site.mean[channels], color=INK, alpha=0.4, linewidth=4)
-        for k, colour in zip(sampled(len(classes), 5), SERIES, strict=False):
-            axes.plot(channels, site.class_means[k, channels], color=colour, linewidth=1.3)
-        axes.set_ylim(min(-0.03, float(site.mean.min())), max(1.03, float(site.mean.max())))
-        axes.set_title(shorten(name, 32))
-        axes.grid(axis="y")
-        axes.locator_params(axis="x", integer=True)
-        axes.set_xlabel("channel")
-
-    return draw(paint, width=340, height=220, title=f"mean gate of each channel by class, block {name}")
-
-
-def gate_spread(sites: Mapping[str, Site]) -> str:
-    """How much the gates of each block move, between classes and within, and how many hardly move at all.
-
-    Left: the standard deviation of a gate over all images, root mean square over the block's channels, divided
-    in proportion to the variance between and within classes. Right: percent of the block's gates whose standard
-    deviation is below :data:`senet.analysis.gates.STILL`. Blocks from top to bottom in the order they run.
-    """
-    rows = range(len(sites))
-    spread = [float((site.std**2).mean().sqrt()) for site in sites.values()]
-    between = [s * site.share_between if s > 0 else 0.0 for s, site in zip(spread, sites.values(), strict=True)]
-    within = [s - b for s, b in zip(spread, between, strict=True)]
-
-    def paint(moves: Axes, still: Axes) -> None:
-        first = moves.barh(rows, between, color=SERIES[1], height=0.72)
-        second = moves.barh(rows, within, left=between, color=SERIES[0], height=0.72)
-        moves.set_yticks(rows, [shorten(name, 18) for name in sites])
-        moves.set_ylim(len(sites) - 0.4, -0.6)
-        moves.set_title("std of a gate")
-        still.barh(rows, [100 * site.still for site in sites.values()], color=INK, alpha=0.55, height=0.72)
-        still.set_xlim(0, 100)
-        still.set_title(f"std < {STILL}, % of gates")
-        for axes in (moves, still):
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(False)
-            axes.locator_params(axis="x", nbins=3)
-            axes.grid(axis="x")
-        legend(moves, [first, second], ["between classes", "within classes"])
-
-    height = 110 + 24 * len(sites)
-    return draw(paint, width=400, height=height, title="standard deviation of the gates by block", columns=2)
 
 
 def _colours(count: int) -> list[str]:

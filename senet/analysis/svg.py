@@ -1,4 +1,4 @@
-"""Figures as inline SVG that takes the page's colours, so that one drawing fits light and dark."""
+"""Figures: inline SVG that takes the page's colours, so that one drawing fits light and dark, or files of their own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from senet.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "SERIES", "draw", "legend", "shorten"]
+__all__ = ["INK", "SERIES", "Plot", "draw", "legend", "shorten"]
 
 # Text and axes are drawn in this colour, which no plot uses otherwise, and written as `currentColor`.
 INK = "#010203"
@@ -25,6 +26,7 @@ SERIES = ("#2a7fc9", "#d5650f", "#0f9173", "#b4569b", "#8a7a14", "#6d6fd1")
 
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # letters stay letters there, too
     "svg.hashsalt": "senet",
     "text.usetex": False,
     "text.parse_math": False,  # a $ in a name is a $
@@ -48,44 +50,77 @@ _STYLE: Any = {
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
     "legend.frameon": False,
-    "legend.borderaxespad": 0.0,
     "legend.borderpad": 0.0,
 }
 
 
-def draw(paint: Callable[..., None], *, width: int, height: int, title: str, columns: int = 1) -> str:
-    """Draws one figure.
+@dataclass(frozen=True)
+class Plot:
+    """A figure to be drawn, in a page or as a file.
 
-    Its element ids are its own, so that several figures can share a page, and the same data give the same text.
-
-    Args:
+    Attributes:
         paint: is given ``columns`` axes and draws on them.
         width: of the figure, in CSS pixels at its natural size.
         height: likewise.
         title: what the figure shows, for readers who do not see it.
         columns: axes side by side, which share their y axis.
-
-    Returns:
-        An ``<svg>`` element.
-
-    Raises:
-        InputError: matplotlib is not installed.
+        key: names and colours of what is drawn, for a file; a page says it once for all its figures.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError(f"plots need {error.name}; pip install 'senet[plot]'") from error
-    file = io.StringIO()
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # The browser draws the letters, with fonts that have what matplotlib's lack.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        # SVG's unit here is 1/72 inch; taken as a CSS pixel.
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
-        paint(*axes)
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return _inline(file.getvalue(), width, height, title)
+
+    paint: Callable[..., None]
+    width: int
+    height: int
+    title: str
+    columns: int = 1
+    key: Sequence[tuple[str, str]] = ()
+
+    def inline(self) -> str:
+        """An ``<svg>`` element whose ids are its own, so that several figures can share a page.
+
+        The same data give the same text.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        svg = self._saved(format="svg", metadata={"Date": None}).decode()
+        return _inline(svg, self.width, self.height, self.title)
+
+    def file(self, suffix: Literal["svg", "pdf"]) -> bytes:
+        """The content of a file, dark on white; the same data give the same bytes.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        date = {"svg": "Date", "pdf": "CreationDate"}[suffix]
+        return self._saved(self.key, 0.6, format=suffix, metadata={date: None}, facecolor="white")
+
+    def _saved(self, key: Sequence[tuple[str, str]] = (), margin: float = 0.0, **how: Any) -> bytes:
+        try:
+            import matplotlib
+            from matplotlib.figure import Figure
+            from matplotlib.layout_engine import ConstrainedLayoutEngine
+            from matplotlib.lines import Line2D
+        except ModuleNotFoundError as error:
+            raise InputError(f"plots need {error.name}; pip install 'senet[plot]'") from error
+        file = io.BytesIO()
+        with matplotlib.rc_context({**_STYLE, "legend.borderaxespad": margin}), warnings.catch_warnings():
+            # The browser draws the letters, with fonts that have what matplotlib's lack.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+            # SVG's unit here is 1/72 inch; taken as a CSS pixel.
+            height = self.height + 19 * len(key)
+            layout = ConstrainedLayoutEngine(h_pad=0.04 + margin / 6)
+            figure = Figure(figsize=(self.width / 72, height / 72), layout=layout)
+            axes = figure.subplots(1, self.columns, sharey=True, squeeze=False)[0]
+            self.paint(*axes)
+            if key:
+                legend(axes[0], [Line2D([], [], color=colour) for _, colour in key], [name for name, _ in key])
+            figure.savefig(file, **how)
+        return file.getvalue()
+
+
+def draw(paint: Callable[..., None], *, width: int, height: int, title: str, columns: int = 1) -> str:
+    """A :class:`Plot` as an ``<svg>`` element; arguments and errors are its own."""
+    return Plot(paint, width, height, title, columns).inline()
 
 
 def shorten(text: str, most: int = 20) -> str:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from senet.train.watch import Watch
 
-__all__ = ["ConsoleWatch", "counting"]
+__all__ = ["ConsoleWatch", "counting", "telling"]
 
 
 class ConsoleWatch(Watch):
@@ -86,3 +86,13 @@ def counting(total: int, what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, _: bar.update(task, completed=done)
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr that says what is being done; gives the function to tell it that, and how much of how much."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

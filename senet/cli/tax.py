@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from senet.cli.progress import telling
 from senet.errors import InputError
 
 __all__ = ["COMMANDS"]
@@ -84,7 +82,7 @@ def tax(
         check_plot(plot)
     network, side = find_network(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _telling() as progress:
+    with telling() as progress:
         found = measured(
             network,
             train=train,
@@ -106,16 +104,6 @@ def tax(
     if plot is not None:
         plot_tax(model, found, plot)
         typer.echo(f"The picture: {plot}")
-
-
-@contextmanager
-def _telling() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr that says what is being done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("")
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 COMMANDS: dict[Callable[..., None], str] = {tax: "senet tax timm:seresnet50 --train --batch 16 --plot tax.png"}

@@ -16,7 +16,7 @@ from senet.train.evaluate import Evaluation, evaluate
 from senet.train.recipe import Data
 from senet.train.trained import Trained
 
-__all__ = ["evaluate_run", "held_out", "predict_image"]
+__all__ = ["evaluate_run", "held_out", "images_of", "predict_image", "readable"]
 
 
 def held_out(trained: Trained, *, progress: Callable[[int, int], None] | None = None) -> ImageSet:
@@ -36,10 +36,10 @@ def held_out(trained: Trained, *, progress: Callable[[int, int], None] | None = 
     return images
 
 
-def evaluate_run(
+def images_of(
     trained: Trained, data: Path | None = None, *, progress: Callable[[int, int], None] | None = None
-) -> Evaluation:
-    """Evaluates a trained network, on the GPU where there is one.
+) -> ImageSet:
+    """The images to judge a trained network by, their labels counted along its classes.
 
     Args:
         trained: the network, with the recipe that says how images are brought to it.
@@ -51,11 +51,10 @@ def evaluate_run(
         InputError: there are no such images, or their classes are not the network's. Where a network's classes have
             no names, the folders are taken for them in the order of theirs.
     """
-    spec = trained.data
     if data is None:
         images = held_out(trained, progress=progress)
     else:
-        spec = replace(spec, root=str(data))
+        spec = replace(trained.data, root=str(data))
         own = _holds_own(trained, spec)
         images = (
             load_split(spec, "val", progress=progress)
@@ -67,8 +66,16 @@ def evaluate_run(
             f"{data} has {len(images.classes)} class folders for a network of {len(trained.classes)} classes, whose "
             "names nobody says; give a folder for each, in the order of its outputs when sorted by name"
         )
+    return images
+
+
+def evaluate_run(
+    trained: Trained, data: Path | None = None, *, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Evaluates a trained network, on the GPU where there is one; arguments and errors are :func:`images_of`'s."""
+    images = images_of(trained, data, progress=progress)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = make_loader(images, spec, train=False, seed=0, device=device)
+    loader = make_loader(images, trained.data, train=False, seed=0, device=device)
     return evaluate(trained.model.to(device), loader.batches(0), len(trained.classes), device)
 
 
@@ -91,11 +98,11 @@ def predict_image(trained: Trained, path: Path, *, top: int = 3) -> list[tuple[s
     image = to_input(read_image(path, spec.channels), spec)
     probabilities = trained.model(image.unsqueeze(0)).softmax(1)[0]
     best = probabilities.topk(min(top, len(trained.classes)))
-    names = _readable(trained.classes)
+    names = readable(trained.classes)
     return [(names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
-def _readable(classes: tuple[str, ...]) -> tuple[str, ...]:
+def readable(classes: tuple[str, ...]) -> tuple[str, ...]:
     """The names of classes, ImageNet's WordNet ids with their words."""
     if classes != tuple(sorted(ilsvrc2012_synsets())):
         return classes

@@ -19,6 +19,7 @@ from senet.models.weights.layouts.reading import is_file_name
 from senet.models.weights.loading import origin_of
 from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pretrained import find_weight
+from senet.models.weights.pruned import as_pruned
 from senet.options import build as build_value
 from senet.options import override, to_plain
 from senet.train.recipe import Data, Recipe
@@ -109,7 +110,8 @@ def _of_file(path: Path, *, says_how: bool) -> Trained:
             "--set 'std=[0.229, ...]', or convert it again with --like"
         )
     model = build(*origin)
-    load_into(model, tensors, what=str(path))
+    with as_pruned(model, info, tensors, what=str(path)):
+        load_into(model, tensors, what=str(path))
     preprocessing = build_value(Preprocessing, info.get("preprocessing") or {}, what=f"the preprocessing in {path}")
     return _of_others(model, preprocessing, info.get("classes"), info)
 
@@ -119,7 +121,8 @@ def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> T
         raise InputError(f"{what}: classes is {info['classes']!r}; accepted: a list of names")
     recipe = Recipe.from_plain(info["recipe"], what=f"the recipe in {what}")
     model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
-    load_into(model, tensors, what=what)
+    with as_pruned(model, info, tensors, what=what):
+        load_into(model, tensors, what=what)
     return Trained(model.eval(), recipe.data, tuple(info["classes"]), recipe, info)
 
 
@@ -131,7 +134,8 @@ def _of_hub(what: str) -> Trained:
     model = create_model(name, pretrained=weight.tag)
     assert isinstance(model, Net)
     imagenet = weight.num_classes == len(ilsvrc2012_synsets())
-    return _of_others(model, weight.preprocessing, sorted(ilsvrc2012_synsets()) if imagenet else None, {})
+    info = {"model": name, "options": {"num_classes": model.config.num_classes}, "weights": str(weight)}
+    return _of_others(model, weight.preprocessing, sorted(ilsvrc2012_synsets()) if imagenet else None, info)
 
 
 def _of_others(model: Net, preprocessing: Preprocessing, classes: list[str] | None, info: dict[str, Any]) -> Trained:

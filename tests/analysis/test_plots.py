@@ -8,7 +8,6 @@ import torch
 
 from senet.analysis import plots
 from senet.analysis.compare import compare
-from senet.analysis.gates import GateStatistics
 from senet.analysis.svg import SERIES
 
 NAMES = ["_T-shirt $x$", "<b>bag</b>", "猫", "a\nb", "x" * 200]
@@ -27,15 +26,6 @@ def arms(*names, seeds=3):
         }
         for i, name in enumerate(names) for seed in range(seeds)
     ).arms  # fmt: skip
-
-
-def statistics(classes=5, channels=(16, 64), images=40):
-    generator = torch.Generator().manual_seed(0)
-    measured = GateStatistics([f"class {k}" for k in range(classes)])
-    for i, width in enumerate(channels):
-        labels = torch.arange(images) % classes
-        measured.update(f"layer{i}.se", torch.rand(images, width, generator=generator), labels)
-    return measured
 
 
 def test_sampled():
@@ -89,27 +79,3 @@ def test_confusion_of_few_and_of_many_classes(classes):
 def test_any_class_name():
     shown = texts(plots.confusion(torch.eye(5), NAMES, title="$t$"))
     assert {"_T-shirt $x$", "<b>bag</b>", "猫", "a\ufffdb", "x" * 13 + "…", "$t$"} <= set(shown)
-
-
-def test_class_gates():
-    site = statistics().sites["layer1.se"]
-    svg = plots.class_gates(site, [f"class {k}" for k in range(5)], name="layer1.se")
-    assert all(colour in svg for colour in SERIES[:5])
-    assert {"layer1.se", "channel", "1.0"} <= set(texts(svg))
-
-
-def test_class_gates_of_one_channel_and_of_a_class_without_images():
-    measured = GateStatistics(["a", "b"])
-    measured.update("spatial", torch.rand(3, 1), torch.zeros(3, dtype=torch.int64))
-    assert "spatial" in texts(plots.class_gates(measured.sites["spatial"], ["a", "b"], name="spatial"))
-
-
-def test_gate_spread():
-    svg = plots.gate_spread(statistics().sites)
-    assert {"layer0.se", "layer1.se", "between classes", "within classes"} <= set(texts(svg))
-
-
-def test_gate_spread_where_nothing_moves():
-    measured = GateStatistics(["a"])
-    measured.update("still", torch.full((3, 4), 0.5), torch.zeros(3, dtype=torch.int64))
-    assert "still" in texts(plots.gate_spread(measured.sites))

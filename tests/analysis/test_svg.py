@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from senet.analysis.svg import INK, SERIES, draw, legend, shorten
+from senet.analysis.svg import INK, SERIES, Plot, draw, legend, shorten
 from senet.errors import InputError
 
 PAGES = ("#fdfcf9", "#15171a")  # the report's backgrounds, light and dark
@@ -80,3 +80,22 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'senet\[plot\]'"):
         draw(line, width=200, height=100, title="t")
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_file_of_its_own_is_the_same_again(suffix, start):
+    plot = Plot(line, 200, 100, "title")
+    content = plot.file(suffix)
+    assert content.startswith(start)
+    assert plot.file(suffix) == content
+
+
+def test_a_file_is_dark_on_white():
+    svg = Plot(line, 200, 100, "title").file("svg").decode()
+    assert "currentColor" not in svg
+    assert INK in svg
+    assert "#ffffff" in svg
+    assert "a name" not in svg
+    key = [("a name", SERIES[2])]
+    assert "a name" in Plot(line, 200, 100, "title", key=key).file("svg").decode()
+    assert "a name" not in Plot(line, 200, 100, "title", key=key).inline()
