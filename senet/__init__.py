@@ -1,5 +1,7 @@
 """Squeeze-and-excitation networks for PyTorch (Hu et al., arXiv 1709.01507)."""
 
+from senet.analysis.prune import prune as prune
+from senet.analysis.record import record as record
 from senet.blocks import CBAM as CBAM
 from senet.blocks import ECA as ECA
 from senet.blocks import SCSE as SCSE
@@ -10,6 +12,8 @@ from senet.blocks import create_block as create_block
 from senet.errors import InputError as InputError
 from senet.models import create_model as create_model
 from senet.models import list_models as list_models
+from senet.surgery import attach as attach
+from senet.surgery import detach as detach
 from senet.surgery import fold as fold
 from senet.surgery import fuse as fuse
 from senet.surgery import report as report
@@ -25,11 +29,15 @@ __all__ = [
     "GatherExcite",
     "InputError",
     "SqueezeExcite",
+    "attach",
     "create_block",
     "create_model",
+    "detach",
     "fold",
     "fuse",
     "list_models",
+    "prune",
+    "record",
     "report",
     "unfuse",
 ]

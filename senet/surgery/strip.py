@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -16,7 +17,7 @@ from senet.surgery.hosts import Walk
 from senet.surgery.sites import Gated, find, reaching
 from senet.surgery.trace import Traced
 
-__all__ = ["Gate", "strip", "stripped"]
+__all__ = ["Gate", "replace", "strip", "stripped", "without"]
 
 _OURS: tuple[type[nn.Module], ...] = (Recalibrate, *BLOCKS.values())
 
@@ -71,7 +72,7 @@ def stripped(
         if isinstance(module, _OURS) and module not in gone:
             gates.append(Gate(path))
             gone.update(module.modules())  # a block may be made of blocks
-            _replace(holder, module, nn.Identity())
+            replace(holder, module, nn.Identity())
     if gates == [Gate("")]:  # the model is a block of ours
         return holder["model"], gates, []
     walk = Walk(holder["model"], example)
@@ -79,11 +80,11 @@ def stripped(
         traced = walk.traced(module)
         sites = [site for site in find(traced) if isinstance(site, Gated)] if traced is not None else []
         if traced is not None and sites:
-            rest = _without(traced, sites)
+            rest, _ = without(traced, dict.fromkeys(sites))
             inline = not isinstance(rest, nn.Identity)
             prefix = walk.paths[module]
             gates += [Gate(prefix, _shaped_like(traced, site.u, prefix) if inline else None) for site in sites]
-            _replace(holder, module, rest)
+            replace(holder, module, rest)
             walk.mark(module)
     left = list(dict.fromkeys(walk.refused()))
     if not gates:
@@ -104,19 +105,37 @@ def _nothing_found(model: nn.Module, walk: Walk, left: Sequence[tuple[str, str]]
     )
 
 
-def _without(traced: Traced, sites: Sequence[Gated]) -> nn.Module:
-    """A module without its gates."""
-    graph = traced.graph
+def without(traced: Traced, sites: Mapping[Gated, nn.Module | None]) -> tuple[nn.Module, list[str]]:
+    """A module without some of its gates.
+
+    Args:
+        traced: the module; it and its graph are changed.
+        sites: the gated maps, and what takes each map in the place of its product; None: nothing does.
+
+    Returns:
+        A module of the rest: what takes the map, or an identity, where nothing else is left, and else a
+        :class:`~torch.fx.GraphModule`; and the paths in it of what takes the maps, ``""`` for itself.
+    """
+    graph, paths = traced.graph, []
     gating = set().union(*(reaching(site.product, forward=False) for site in sites))
-    for site in sites:
-        site.product.replace_all_uses_with(site.u)
+    for site, instead in sites.items():
+        new = site.u
+        if instead is not None:
+            paths.append(next(name for name in map("scale{}".format, count(1)) if not hasattr(traced.module, name)))
+            traced.module.add_module(paths[-1], instead)
+            with graph.inserting_before(site.product):
+                new = graph.call_module(paths[-1], (site.u,))
+        site.product.replace_all_uses_with(new)
     for node in reversed(list(graph.nodes)):  # users come after what they use
-        only_asks = not isinstance(traced.values[node], Tensor)
+        only_asks = node in traced.values and not isinstance(traced.values[node], Tensor)
         if (node in gating or only_asks) and not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
-    if [node.op for node in graph.nodes] == ["placeholder", "output"]:
-        return nn.Identity()
-    return fx.GraphModule(traced.module, graph, type(traced.module).__name__)
+    left = [node.op for node in graph.nodes]
+    if left == ["placeholder", "output"]:
+        return nn.Identity(), paths
+    if left == ["placeholder", "call_module", "output"] and paths:
+        return traced.module.get_submodule(paths[0]), [""]
+    return fx.GraphModule(traced.module, graph, type(traced.module).__name__), paths
 
 
 def _shaped_like(traced: Traced, u: fx.Node, prefix: str) -> str | None:
@@ -128,7 +147,7 @@ def _shaped_like(traced: Traced, u: fx.Node, prefix: str) -> str | None:
     return None
 
 
-def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts a module in the place of another, wherever that is used."""
     new.train(old.training)
     for parent in list(root.modules()):
