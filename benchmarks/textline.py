@@ -24,8 +24,8 @@ from textline_onnx import by_definition, by_runtime
 from torch import Tensor, nn
 
 import senet
-from senet.analysis.excite import excite
-from senet.analysis.prune import prune
+from senet.analysis.lab.excite import excite
+from senet.analysis.pruning.prune import prune
 from senet.analysis.traffic import traffic
 from senet.surgery.strip import strip
 

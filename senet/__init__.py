@@ -1,7 +1,7 @@
 """Squeeze-and-excitation networks for PyTorch (Hu et al., arXiv 1709.01507)."""
 
-from senet.analysis.prune import prune as prune
-from senet.analysis.record import record as record
+from senet.analysis.gates.record import record as record
+from senet.analysis.pruning.prune import prune as prune
 from senet.blocks import CBAM as CBAM
 from senet.blocks import ECA as ECA
 from senet.blocks import SCSE as SCSE

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from senet.analysis.excite_leave_out import ALL, Change, Effect, LeaveOneOut
-from senet.analysis.excite_plots import losses
-from senet.analysis.gate_plots import class_gates, gate_spread
-from senet.analysis.gate_statistics import Site
+from senet.analysis.gates.plots import class_gates, gate_spread
+from senet.analysis.gates.statistics import Site
+from senet.analysis.lab.leave_out import ALL, Change, Effect, LeaveOneOut
+from senet.analysis.lab.plots import losses
 from senet.analysis.svg import SERIES
 
 Line = Mapping[str, Any]
@@ -53,7 +53,7 @@ run by onnx's own evaluator; its slope of the gate, 0.2, stays rounded to float3
 GATES = """
 ## What its gates do
 
-`senet.analysis.excite` on {images} lines that do not overlap, of which {top1:.1f} % are right: the change of that, in
+The excitation lab on {images} lines that do not overlap, of which {top1:.1f} % are right: the change of that, in
 points and with its standard error, with the gates of one block at their mean over all lines, at 1, or another line's.
 Std is that of a gate over all lines, root mean square over the block, and between is the share of its variance that
 lies between upright and turned lines; rank is the effective rank; dead and saturated are gates whose mean is below 0.05

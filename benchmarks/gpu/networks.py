@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.clock import Call, Clock, compare
 from benchmarks.gpu.setting import Case, Network, Setting
-from senet.surgery.fold import fold
+from senet.surgery.folding.fold import fold
 from senet.surgery.fuse import fuse
 from senet.surgery.report import report
 from senet.surgery.strip import strip

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from senet.analysis.compare import Comparison
-from senet.analysis.gates import GateStatistics
+from senet.analysis.gates.measure import GateStatistics
 from senet.errors import InputError
 
 __all__ = ["Example", "Report"]

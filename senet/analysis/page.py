@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senet.analysis import gate_plots, plots, wording
+from senet.analysis import plots, wording
 from senet.analysis.arms import Arm
 from senet.analysis.compare import Difference
 from senet.analysis.content import Example, Report
-from senet.analysis.gates import DEAD, SATURATED, STILL, GateStatistics, Site
+from senet.analysis.gates import plots as gate_plots
+from senet.analysis.gates.measure import DEAD, SATURATED, STILL, GateStatistics, Site
 from senet.analysis.html import png
 from senet.analysis.svg import SERIES
 

@@ -40,7 +40,7 @@ def excite(
     ] = None,
 ) -> None:
     """Look at what the gates of a trained network do, and what it loses without them."""
-    from senet.analysis.excite_page import check_folder, write_excitation
+    from senet.analysis.lab.page import check_folder, write_excitation
     from senet.cli.show_excite import print_excitation
     from senet.study.excitation import excite_trained
     from senet.train.trained import read_trained

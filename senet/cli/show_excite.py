@@ -7,9 +7,9 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from senet.analysis.excite_answer import answer, notes
-from senet.analysis.excite_leave_out import ALL, Change, How
-from senet.analysis.excite_result import Excitation
+from senet.analysis.lab.answer import answer, notes
+from senet.analysis.lab.leave_out import ALL, Change, How
+from senet.analysis.lab.result import Excitation
 from senet.analysis.wording import percent, signed
 
 __all__ = ["print_excitation"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from senet.analysis.tax import Network, Price, Tax
+from senet.analysis.tax.tax import Network, Price, Tax
 from senet.analysis.wording import plural
 from senet.cli.show import console
 

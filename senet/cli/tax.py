@@ -69,8 +69,8 @@ def tax(
     """Measure what squeeze-and-excitation costs here: a network beside its twin without, in time, passes and memory."""
     import torch
 
-    from senet.analysis.tax import tax as measured
-    from senet.analysis.tax_plot import check_plot, plot_tax
+    from senet.analysis.tax.plot import check_plot, plot_tax
+    from senet.analysis.tax.tax import tax as measured
     from senet.cli.networks import find_network
     from senet.cli.show_tax import print_sites, print_tax
     from senet.options import to_plain

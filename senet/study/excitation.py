@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from senet.analysis.excite import excite
-from senet.analysis.excite_result import Excitation
+from senet.analysis.lab.excite import excite
+from senet.analysis.lab.result import Excitation
 from senet.train.apply import images_of, readable
 from senet.train.data import make_loader
 from senet.train.trained import Trained
@@ -34,14 +34,14 @@ def excite_trained(
         trained: the network.
         data: images in class folders; None: those held out in its training.
         name: how the results call the network.
-        chosen: as the other arguments, see :func:`senet.analysis.excite.excite`.
+        chosen: as the other arguments, see :func:`senet.analysis.lab.excite.excite`.
         blocks: a glob.
         limit: of the images that leave-one-out runs on.
         portraits: how many single images to look at.
         progress: is told what is done, and how much of how much.
 
     Raises:
-        InputError: as :func:`senet.train.apply.images_of` and :func:`senet.analysis.excite.excite`.
+        InputError: as :func:`senet.train.apply.images_of` and :func:`senet.analysis.lab.excite.excite`.
     """
     images = images_of(trained, data, progress=lambda done, total: progress("decoding images", done, total))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

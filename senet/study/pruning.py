@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from senet.analysis.prune import prune
-from senet.analysis.prune_judge import judge
-from senet.analysis.pruning import Metric, Pruning
+from senet.analysis.pruning.judge import judge
+from senet.analysis.pruning.prune import prune
+from senet.analysis.pruning.steps import Metric, Pruning
 from senet.errors import InputError
 from senet.models.net import Net
 from senet.models.weights.files import write_tensors

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from senet.analysis.compare import compare
-from senet.analysis.gates import GateStatistics, measure_gates
+from senet.analysis.gates.measure import GateStatistics, measure_gates
 from senet.analysis.report import Example, Report, render
 from senet.blocks import Recalibrate
 from senet.options import to_plain

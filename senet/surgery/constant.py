@@ -15,8 +15,8 @@ from senet.blocks.stages import Recalibrate
 from senet.errors import InputError, did_you_mean
 from senet.models.weights.pruned import ChannelScale
 from senet.surgery.constant_fold import fold_scales
-from senet.surgery.fold_hosts import Hosts
-from senet.surgery.fold_norms import TOLERANCE, relative_difference
+from senet.surgery.folding.hosts import Hosts
+from senet.surgery.folding.norms import TOLERANCE, relative_difference
 from senet.surgery.fuse import restore
 from senet.surgery.gates_of import GateSite, find_gates
 from senet.surgery.hosts import Walk, path_of

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from senet.surgery.chains import is_map
-from senet.surgery.fold_hosts import Hosts
-from senet.surgery.fold_norms import TOLERANCE, relative_difference
+from senet.surgery.folding.hosts import Hosts
+from senet.surgery.folding.norms import TOLERANCE, relative_difference
 from senet.surgery.swap import has_hooks
 from senet.surgery.trace import Traced, Untraceable, evaluating, is_norm, study, trace, values
 

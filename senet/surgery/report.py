@@ -47,7 +47,7 @@ class Report:
 def report(model: nn.Module) -> Report:
     """What surgery did to a model last, with what it did before; print it.
 
-    That is :func:`~senet.surgery.attach.attach`, :func:`~senet.surgery.fuse.fuse` or :func:`~senet.surgery.fold.fold`.
+    That is :func:`senet.attach`, :func:`senet.fuse` or :func:`senet.fold`, for example.
 
     Raises:
         InputError: none of them was applied to it.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from senet.analysis.compare import compare
-from senet.analysis.gates import GateStatistics
+from senet.analysis.gates.measure import GateStatistics
 from senet.analysis.report import Example, Report, render
 from senet.errors import InputError
 

@@ -6,8 +6,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Times are taken once."""
-    for name in ("prune", "prune_costs"):
-        monkeypatch.setattr(f"senet.analysis.{name}.ROUNDS", 1)
+    for name in ("prune", "costs"):
+        monkeypatch.setattr(f"senet.analysis.pruning.{name}.ROUNDS", 1)
 
 
 def test_prune_then_eval_and_predict(senet, trained, photos, tmp_path):

@@ -26,8 +26,8 @@ X = torch.randn(2, 3, 16, 16)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Times are taken once."""
-    for name in ("prune", "prune_costs"):
-        monkeypatch.setattr(f"senet.analysis.{name}.ROUNDS", 1)
+    for name in ("prune", "costs"):
+        monkeypatch.setattr(f"senet.analysis.pruning.{name}.ROUNDS", 1)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from senet.surgery.fold import fold
+from senet.surgery.folding.fold import fold
 from senet.surgery.report import report
 from senet.surgery.trace import randomise_norms
 

@@ -1,0 +1,1 @@
+"""The gates of any network: recorded, edited, and their statistics."""

@@ -1,0 +1,1 @@
+"""The excitation lab: what the gates of a network do, measured, tried out and drawn."""

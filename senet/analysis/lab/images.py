@@ -1,0 +1,95 @@
+"""What the gates of a network say to single images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from senet.analysis.gates.edits import by_channel
+from senet.analysis.lab.sample import Sample
+from senet.blocks.stages import Recalibrate
+from senet.surgery.gates_of import find_gates
+from senet.surgery.listen import listen
+
+__all__ = ["Portrait", "choose", "portrait"]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One image, and how its gates differ from those of the mean image.
+
+    Attributes:
+        picture: uint8, (H, W) or (H, W, 3), its contrast stretched; None where an image has neither 1 nor 3 channels.
+        truth: its class.
+        guess: what the network takes it for.
+        deviations: block -> gates of this image minus their mean over all images, (C,) float64.
+        maps: block -> gates at every position, their mean over channels, (h, w); only of blocks of ours whose gates
+            differ over positions.
+    """
+
+    picture: Tensor | None
+    truth: str
+    guess: str
+    deviations: Mapping[str, Tensor]
+    maps: Mapping[str, Tensor]
+
+
+def choose(labels: Tensor, chosen: Sequence[int], count: int) -> list[int]:
+    """The places of ``count`` images, of the chosen classes in turn while they last, then of any."""
+    left = {k: (labels == k).nonzero().flatten().tolist() for k in chosen}
+    found: list[int] = []
+    while len(found) < count and any(left.values()):
+        found += [places.pop(0) for places in left.values() if places]
+    others = [place for place in range(len(labels)) if int(labels[place]) not in chosen]
+    return (found + others)[:count]
+
+
+def portrait(
+    model: nn.Module,
+    sample: Sample,
+    index: int,
+    means: Mapping[str, Tensor],
+    classes: Sequence[str],
+    device: torch.device,
+) -> Portrait:
+    """Runs a network, in evaluation mode and without gradients, on one image of a sample."""
+    gates: dict[str, Tensor] = {}
+    maps: dict[str, Tensor] = {}
+
+    def hear(site: str, gate: Tensor) -> None:
+        gates.setdefault(site, by_channel(gate)[0].double().cpu())
+
+    def look(site: str, block: Recalibrate, args: tuple[Tensor]) -> None:
+        gate = block.gates(*args)
+        if site in means and gate[0, 0].numel() > 1:
+            maps.setdefault(site, gate[0].mean(0).double().cpu())
+
+    image = sample.image(index)
+    given = image.to(device)[None]
+    with listen(find_gates(model, (given,)), hear), ExitStack() as hooks:
+        for name, block in model.named_modules():
+            if isinstance(block, Recalibrate):
+                site = name or type(block).__name__
+                hooks.callback(block.register_forward_pre_hook(partial(look, site)).remove)
+        logits = model(given)
+    return Portrait(
+        picture=_picture(image),
+        truth=classes[int(sample.labels[index])],
+        guess=classes[int(logits.argmax())],
+        deviations={site: gates[site] - mean for site, mean in means.items() if site in gates},
+        maps=maps,
+    )
+
+
+def _picture(image: Tensor) -> Tensor | None:
+    """An image as the network sees it, from its darkest value to its brightest."""
+    if len(image) not in (1, 3):
+        return None
+    low, high = image.min(), image.max()
+    pixels = ((image - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    return pixels[0] if len(image) == 1 else pixels.permute(1, 2, 0)

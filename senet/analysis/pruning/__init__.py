@@ -1,0 +1,1 @@
+"""Gates that earn nothing, replaced by constants, with the effect of each step measured."""

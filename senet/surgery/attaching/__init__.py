@@ -1,0 +1,1 @@
+"""Blocks put into any network, and taken out again."""

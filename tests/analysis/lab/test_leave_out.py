@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from senet.analysis.gates.record import record
+from senet.analysis.lab.leave_out import ALL, Change, leave_one_out, right
+from senet.analysis.lab.sample import Sample
+from senet.models import create_model
+
+CPU = torch.device("cpu")
+
+
+def test_the_standard_error_is_that_of_paired_differences():
+    chance = np.random.default_rng(0)
+    before, after = chance.random(500) < 0.8, chance.random(500) < 0.7
+    change = Change.of(torch.from_numpy(before), torch.from_numpy(after))
+    differences = after.astype(float) - before
+    assert change.points == pytest.approx(100 * differences.mean())
+    assert change.error == pytest.approx(100 * differences.std() / math.sqrt(500))
+    assert change.shown == (abs(differences.mean()) > 2 * differences.std() / math.sqrt(500))
+
+
+def test_nothing_changed_is_nothing_shown():
+    same = torch.tensor([True, False, True])
+    change = Change.of(same, same)
+    assert (change.points, change.error, change.shown) == (0, 0, False)
+
+
+def test_right_by_the_first_and_by_the_first_five():
+    logits = torch.arange(7.0).repeat(3, 1)
+    first, five = right(logits, torch.tensor([6, 2, 1]), 7)
+    assert first.tolist() == [True, False, False]
+    assert five.tolist() == [True, True, False]
+    assert right(logits[:, :5], torch.tensor([4, 2, 1]), 5)[1] is None
+
+
+@pytest.fixture
+def net(randomise):
+    net = randomise(create_model("cifar_seresnet8", num_classes=7, in_chans=1)).eval()
+    for name in ("layer1.0.se", "layer2.0.se", "layer3.0.se"):
+        nn.init.normal_(net.get_submodule(name).fc2.weight, std=10.0)
+    return net
+
+
+@pytest.fixture
+def sample():
+    sample = Sample(50, seed=0)
+    for count in (20, 11):
+        labels = torch.arange(count) % 7
+        sample.offer(torch.randn(count, 1, 8, 8) * labels[:, None, None, None], labels)
+    return sample
+
+
+def judged(net, sample, **options):
+    """Which images are right, and the gates, by the plain tools."""
+    images = torch.cat(list(sample.batches(CPU)))
+    with record(net, **options) as recording, torch.no_grad():
+        logits = net(images)
+    return logits.argmax(1) == sample.labels, recording.gates
+
+
+def run(net, sample, means, seed=0):
+    told = []
+    with torch.no_grad():
+        found, gates = leave_one_out(
+            net, sample, means, device=CPU, classes=7, seed=seed, progress=lambda *done: told.append(done)
+        )
+    return found, gates, told
+
+
+def test_against_plain_runs(net, sample):
+    intact, gates = judged(net, sample)
+    means = {site: values.double().mean(0) for site, values in gates.items()}
+    found, kept, told = run(net, sample, means)
+    assert found.sites == tuple(means)
+    assert found.images == 31
+    assert found.top1 == pytest.approx(100 * float(intact.float().mean()))
+    for site, values in kept.items():
+        torch.testing.assert_close(values, gates[site])
+    order = torch.randperm(31, generator=torch.Generator().manual_seed(0))
+    changed = 0
+    for site in (*means, ALL):
+        sites = list(means) if site == ALL else [site]
+        edits = {
+            "mean": {s: means[s].float() for s in sites},
+            "one": dict.fromkeys(sites, 1.0),
+            "shuffled": {s: gates[s][order] for s in sites},
+        }
+        for how, edit in edits.items():
+            effect = found.of(site, how)
+            expected = Change.of(intact, judged(net, sample, edit=edit)[0])
+            assert effect.top1 == expected
+            assert effect.top5 is not None
+            changed += expected.gained + expected.lost
+    assert changed > 10  # else all of this would hold of a model that has no gates
+    assert told[-1] == (13, 13)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_constant_gates_lose_nothing_at_their_mean_nor_shuffled(net, sample):
+    for name in ("layer1.0.se", "layer2.0.se", "layer3.0.se"):
+        nn.init.zeros_(net.get_submodule(name).fc2.weight)
+    means = {site: values.double().mean(0) for site, values in judged(net, sample)[1].items()}
+    found, _, _ = run(net, sample, means)
+    for site in (*means, ALL):
+        for how in ("mean", "shuffled"):
+            assert found.of(site, how).top1 == Change(31, 0, 0)
+
+
+def test_one_block_has_no_row_for_all(net, sample):
+    means = {"layer2.0.se": judged(net, sample)[1]["layer2.0.se"].double().mean(0)}
+    found, gates, _ = run(net, sample, means)
+    assert [(e.site, e.how) for e in found.effects] == [("layer2.0.se", h) for h in ("mean", "one", "shuffled")]
+    assert list(gates) == ["layer2.0.se"]
