@@ -170,6 +170,12 @@ def test_a_twin_is_stripped_where_timm_has_none(gpu):
     assert plain != se
 
 
+@pytest.mark.parametrize("name", ["architectures", "gates"])
+def test_pages_say_what_was_measured(name):
+    tool = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+    assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), f"run python tools/{name}.py"
+
+
 def test_the_page_on_free_se_says_what_was_measured():
     tool = runpy.run_path(str(ROOT / "tools" / "free.py"))
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), "run python tools/free.py"

@@ -103,10 +103,10 @@ def _row(line: Mapping[str, Any]) -> str:
     return f"| {' | '.join(map(str, (name, millions, *taken, difference)))} |"
 
 
-def measured() -> list[Mapping[str, Any]]:
-    """The lines of the results."""
-    return [json.loads(text) for text in RESULTS.read_text().splitlines()]
+def newest() -> list[Mapping[str, Any]]:
+    """The last line of each architecture."""
+    return list({line["name"]: line for line in map(json.loads, RESULTS.read_text().splitlines())}.values())
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(measured()))
+    PAGE.write_text(page(newest()))
