@@ -202,7 +202,10 @@ def _spell(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, args))
     if origin is tuple:
-        return f"a list of {_spell(args[0])}"
+        kinds = list(dict.fromkeys(_spell(arg) for arg in args if arg is not Ellipsis))
+        if len(kinds) == 1 and args[-1] is not Ellipsis:
+            return f"a list of {len(args)} {kinds[0].removeprefix('a ')}s"
+        return f"a list of {' and '.join(kinds)}"
     if origin is not None:
         return "names and values" if issubclass(origin, Mapping) else origin.__name__
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -80,7 +80,7 @@ def test_a_whole_number_serves_as_a_number():
         ("sizes", 4, "a list of a whole number"),
         ("sizes", [1, 2.5], "a whole number"),
         ("sizes", "12", "a list of a whole number"),
-        ("pair", [1, 2, 3], "a list of a whole number"),
+        ("pair", [1, 2, 3], "a list of a whole number and a number"),
         ("kind", "c", "'a', 'b', 3"),
         ("on", 1, "true or false"),
         ("limit", True, "a whole number or none"),

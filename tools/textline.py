@@ -36,10 +36,12 @@ nine SE blocks, trained by its authors and published as an ONNX file (Apache-2.0
 net = senet.create_model("paddle_textline_cls", pretrained="ch_ppocr_mobile_v2.0_cls_infer.onnx")
 ```
 
-`senet convert FILE.onnx OUT.safetensors` writes it as a file of ours. The ONNX file is in the package
-rapidocr-onnxruntime 1.4.4, and the lines of text are cut from the photograph of a page in scikit-image, each upright
-and turned: `pip install --no-deps rapidocr-onnxruntime==1.4.4 scikit-image==0.26.0`. One page says how these gates
-behave on it, not how well the network reads others.
+`senet convert FILE.onnx OUT.safetensors` writes it as a file of ours. `senet eval`, `senet excite` and `senet prune`
+with `--data` bring square images only: bring lines of text to this network in Python, scaled to the height 48 and
+padded on the right to the width 192. The ONNX file is in the package rapidocr-onnxruntime 1.4.4, and the lines of text
+are cut from the photograph of a page in scikit-image, each upright and turned:
+`pip install --no-deps rapidocr-onnxruntime==1.4.4 scikit-image==0.26.0`. One page says how these gates behave on it,
+not how well the network reads others.
 """
 SAME = """
 ## The same network

@@ -85,6 +85,10 @@ def create_block(name: str, channels: int, options: Mapping[str, Any] | None = N
     Raises:
         InputError: an unknown name, an unknown option, or a value of the wrong type.
     """
+    if not isinstance(name, str):
+        raise InputError(f"block is {name!r}; accepted: a name, {', '.join(map(repr, BLOCKS))}")
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"block {name!r}: options is {options!r}; accepted: names and values, {{'reduction': 8}} say")
     if name not in BLOCKS:
         raise InputError(f"no block is called {name!r}{did_you_mean(name, BLOCKS)}")
     if channels < 1:

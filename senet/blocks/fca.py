@@ -80,7 +80,8 @@ class FcaSE(SqueezeExcite):
     which is the same at 224 pixels. The code refuses C that k does not divide; here groups then differ by one channel.
 
     Not for: free SE (fuse and fold need the plain average); networks that see other sizes than they were trained with,
-    unless ``grid`` is given: a frequency is of the grid, and another size means another frequency in the image.
+    unless ``grid`` is given: a frequency is of the grid, and another size means another frequency in the
+    image; layers in float16 where means of maps get near 65504 / sqrt(HW), 1170 at 56x56, which the squeeze exceeds.
 
     Weights of the authors load as they are; their bases, ``dct_layer.weight``, are compared with those here.
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from senet.blocks.stages import Gate, Recalibrate, gate_stage, squeeze_stage
 from senet.errors import InputError
+from senet.kernels import reference
 
 __all__ = ["GSoP"]
 
@@ -23,7 +24,8 @@ class GSoP(Recalibrate):
     none between the last two, and a ReLU before the first. Their code has ``stride=2`` where the map is 56x56.
 
     Not for: a place where SE's price matters, as a convolution at every position comes first; maps with few positions,
-    whose covariances are noise, of one position zero.
+    whose covariances are noise, of one position zero; learning rates of SE: a gate has many more
+    inputs here, and one step from the identity moved a ResNet-18's logits a hundred times as far.
 
     Args:
         channels: channels C of the map.
@@ -63,6 +65,7 @@ class GSoP(Recalibrate):
 
 
 def _covariance(v: Tensor) -> Tensor:
-    """(N, d, L) -> (N, d, d), divided by L."""
-    centred = v - v.mean(2, keepdim=True)
-    return torch.bmm(centred, centred.mT) / v.shape[2]
+    """(N, d, L) -> (N, d, d), divided by L; summed in float32 or wider: sums over a map overflow half precision."""
+    wide = v.to(reference.accumulator_dtype(v.dtype))
+    centred = wide - wide.mean(2, keepdim=True)
+    return (torch.bmm(centred, centred.mT) / v.shape[2]).to(v.dtype)

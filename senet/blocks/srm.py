@@ -48,7 +48,7 @@ class SRM(Recalibrate):
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
     """
 
-    last = ("cfc",)
+    last = ("bn",)
 
     def __init__(self, channels: int, *, gate: Gate = "sigmoid") -> None:
         super().__init__()
@@ -64,9 +64,14 @@ class SRM(Recalibrate):
         return self.bn(self.cfc(z).unsqueeze(-1))
 
     def start_as_identity(self) -> None:
-        """As :meth:`Recalibrate.start_as_identity`; the norm, whose bias is part of the logits, becomes a new one."""
+        """As :meth:`Recalibrate.start_as_identity`; the last layer is the norm. Before it, zeros become random.
+
+        Of zeros the norm has a variance of 0, and blows up whatever a step puts in their place.
+        """
         super().start_as_identity()
-        self.bn.reset_parameters()
+        if not self.cfc.weight.any():
+            self.cfc.reset_parameters()
+            self.bn.reset_running_stats()
 
 
 def _accept_two_columns(_module: nn.Module, state_dict: MutableMapping[str, Any], prefix: str, *_rest: Any) -> None:

@@ -17,7 +17,7 @@ __all__ = ["print_excitation"]
 _COLUMNS = (
     "between: share of the gates' variance that lies between classes; still: gates that hardly move; rank: effective "
     "rank; mean, 1, other: change of top-1 in points with the gates at their mean, at 1, of another image, * where it "
-    "is larger than two standard errors"
+    "is more than chance does (McNemar's test)"
 )
 
 console = Console(highlight=False, markup=False)  # names of classes and files are no markup
@@ -33,7 +33,7 @@ def print_excitation(found: Excitation) -> None:
         cells = [str(len(site.mean)), percent(site.share_between), percent(site.still)]
         table.add_row(name, *cells, f"{found.spectra[name].effective_rank:.1f}", *_changes(found, name))
     if len(found.sites) > 1:
-        table.add_row(ALL, "", "", "", "", *_changes(found, ALL))
+        table.add_row(found.called(ALL), "", "", "", "", *_changes(found, ALL))
     console.print(table)
     console.print(_COLUMNS, style="dim")
     console.print(answer(found), style="bold")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from senet.surgery.chains import tensors_in
 from senet.surgery.swap import put_in
 from senet.surgery.trace import Traced
 
@@ -54,12 +55,12 @@ def _run(module: nn.Module, inputs: Sequence[Any]) -> dict[str, dict[str, Tensor
     # Multiplied, so that a module which works in place does not write into a leaf.
     args = [a * 1 if isinstance(a, Tensor) else a for a in leaves]
     torch.manual_seed(0)
-    outputs = list(_flat(module(*args)))
+    outputs = list(tensors_in(module(*args)))
     generator = torch.Generator().manual_seed(1)
-    loss = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    loss = torch.zeros((), dtype=torch.float64, device="cpu", requires_grad=True)
     for t in outputs:
         if t.requires_grad:
-            loss = loss + (t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum()
+            loss = loss + (t * torch.randn(t.shape, generator=generator, dtype=t.dtype, device="cpu")).sum()
     wanted = {f"of input {i}": a for i, a in enumerate(leaves) if isinstance(a, Tensor)}
     wanted |= {f"of {name}": p for name, p in module.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
@@ -68,13 +69,3 @@ def _run(module: nn.Module, inputs: Sequence[Any]) -> dict[str, dict[str, Tensor
         "gradient": dict(zip(wanted, grads, strict=True)),
         "buffer": {name: b.double() for name, b in module.named_buffers()},
     }
-
-
-def _flat(out: Any) -> Iterator[Tensor]:
-    if isinstance(out, Tensor):
-        yield out
-    elif isinstance(out, list | tuple):
-        for part in out:
-            yield from _flat(part)
-    elif isinstance(out, dict):
-        yield from _flat(list(out.values()))

@@ -13,7 +13,19 @@ from torch import Tensor, fx, nn
 
 from senet.surgery.trace import Traced, is_norm
 
-__all__ = ["ACTIVATIONS", "RTOL", "Normed", "Tail", "conv_after", "is_map", "normed", "tail_after", "tails"]
+__all__ = [
+    "ACTIVATIONS",
+    "RTOL",
+    "Normed",
+    "Tail",
+    "conv_after",
+    "holds_tensors",
+    "is_map",
+    "normed",
+    "tail_after",
+    "tails",
+    "tensors_in",
+]
 
 RTOL = 1e-9  # of values in float64 that are the same
 
@@ -70,12 +82,26 @@ def is_map(value: object) -> bool:
     return isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()
 
 
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """The tensors that a value is or holds, as chunks and several outputs hold them; sizes have none."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | tuple | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(part)
+
+
+def holds_tensors(value: object) -> bool:
+    """Whether a value is a tensor or has one in it."""
+    return next(tensors_in(value), None) is not None
+
+
 def normed(traced: Traced, u: fx.Node, its_users: list[fx.Node]) -> Normed | None:
     """Where a map is a norm's output, or a known activation of one, that nobody else sees."""
     value, modules = traced.values, dict(traced.double.named_modules())
     nodes, node, users = [u], u, its_users
     while True:
-        if any(isinstance(value[n], Tensor) and n not in users for n in node.users):
+        if any(holds_tensors(value[n]) and n not in users for n in node.users):
             return None
         inputs = [n for n in node.all_input_nodes if isinstance(value[n], Tensor)]
         if len(inputs) != 1 or not is_map(value[inputs[0]]):
@@ -137,7 +163,7 @@ def tail_after(traced: Traced, start: fx.Node) -> Tail:
     shortcut: fx.Node | None = None
     node = start
     while True:
-        users = [n for n in node.users if isinstance(value[n], Tensor)]
+        users = [n for n in node.users if holds_tensors(value[n])]
         if len(users) != 1 or users[0].op == "output":
             break
         user = users[0]
@@ -182,7 +208,7 @@ def conv_after(traced: Traced, product: fx.Node) -> tuple[fx.Node, ...]:
     value, modules = traced.values, dict(traced.double.named_modules())
     nodes: list[fx.Node] = [product]
     while True:
-        users = [n for n in nodes[-1].users if isinstance(value[n], Tensor)]
+        users = [n for n in nodes[-1].users if holds_tensors(value[n])]
         if len(users) != 1 or users[0].op != "call_module":
             return ()
         nodes.append(users[0])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from senet.surgery.chains import is_map
+from senet.surgery.chains import holds_tensors, is_map
 from senet.surgery.folding.hosts import Hosts
 from senet.surgery.folding.norms import TOLERANCE, relative_difference
 from senet.surgery.swap import has_hooks
 from senet.surgery.trace import Traced, Untraceable, evaluating, is_norm, study, trace, values
 
 __all__ = ["fold_scales"]
+
+
+_MAGNITUDES = (50, 1e-8, 1e-6, 1e-4, 1e-2, 1, 100, 1e4, 1e6)  # of maps that are scaled before a node and after it
 
 
 class _Stays(Exception):  # noqa: N818 - it is no error of the user's
@@ -95,9 +99,8 @@ def _fold(hosts: Hosts, traced: Traced, node: fx.Node, s: Tensor, owners: Counte
 def _layer_before(traced: Traced, node: fx.Node, s: Tensor) -> nn.Module:
     """The norm or convolution that a map comes from, and that nobody else sees."""
     while True:
-        givers = [n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor)]
-        giver = givers[0]
-        others = [n for n in giver.users if n is not node and isinstance(traced.values[n], Tensor)]
+        giver = next(n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor))
+        others = [n for n in giver.users if n is not node and holds_tensors(traced.values[n])]
         if others:
             raise _Stays(f"{giver.name} before it also goes to {others[0].name}")
         layer = _called(traced.module, giver)
@@ -111,7 +114,7 @@ def _layer_before(traced: Traced, node: fx.Node, s: Tensor) -> nn.Module:
 def _layer_after(traced: Traced, node: fx.Node, s: Tensor) -> nn.Module:
     """The convolution that alone takes a map."""
     while True:
-        takers = [n for n in node.users if isinstance(traced.values[n], Tensor)]
+        takers = [n for n in node.users if holds_tensors(traced.values[n])]
         if len(takers) != 1:
             raise _Stays(f"{len(takers)} take its product")
         layer = _called(traced.module, takers[0])
@@ -127,23 +130,33 @@ def _called(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 
 def _commutes(traced: Traced, node: fx.Node, s: Tensor) -> bool:
-    """Whether it is the same to scale channels before a node or after it: asked of small and large values."""
+    """Whether it is the same to scale channels before a node or after it: asked of small and large values by turns.
+
+    In evaluation and in training, by the same random numbers: a dropout may add what no scale was applied to.
+    """
     inputs = [n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor)]
     if node.op not in ("call_module", "call_function", "call_method") or len(inputs) != 1:
         return False
     u, v = traced.values[inputs[0]], traced.values[node]
-    if not (is_map(u) and is_map(v) and u.shape[:2] == v.shape[:2]):
+    if not (is_map(u) and is_map(v) and u.shape[:2] == v.shape[:2] and u.any()):
         return False
-    unit = u / u.abs().max().clamp(min=1e-12)
-    wide, factor = torch.cat((50 * unit, 1e6 * unit)), s[:, None, None]
+    unit, factor = u / u.abs().max(), s[:, None, None]
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, training: bool) -> Tensor:
         known = {**traced.values, inputs[0]: x.clone()}
         args, kwargs = (fx.node.map_arg(a, known.__getitem__) for a in (node.args, node.kwargs))
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            called = _called(traced.double, node)
+            if called is not None:  # a copy, as training may change buffers
+                return cast(Tensor, copy.deepcopy(called).train(training)(*args, **cast(dict[str, Any], kwargs)))
             return getattr(fx.Interpreter(traced.double, graph=traced.graph), node.op)(node.target, args, kwargs)
 
-    return relative_difference(run(wide * factor), run(wide) * factor) <= TOLERANCE
+    return all(
+        relative_difference(run(x * factor, training), run(x, training) * factor) <= TOLERANCE
+        for training in (False, True)
+        for x in (size * unit for size in _MAGNITUDES)
+    )
 
 
 def _check(hosts: Hosts, layer: nn.Module, s: Tensor, owners: Counter[int], *, inputs: bool) -> None:
@@ -158,27 +171,39 @@ def _check(hosts: Hosts, layer: nn.Module, s: Tensor, owners: Counter[int], *, i
         raise _Stays(f"{name} is used more than once")
     if has_hooks(layer):
         raise _Stays(f"{name} has hooks")
+    if layer not in hosts.inputs:
+        raise _Stays(f"{name} is called by keyword")
     twin = study(layer)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(hosts.inputs[layer][0].shape, dtype=torch.float64, generator=generator) * 50
+    x = torch.randn(hosts.inputs[layer][0].shape, dtype=torch.float64, generator=generator, device="cpu") * 50
     with torch.no_grad():
-        wanted = twin(x * s[:, None, None]) if inputs else twin(x) * s[:, None, None]
+        plain = twin(x)
+        wanted = twin(x * s[:, None, None]) if inputs else plain * s[:, None, None]
         _multiply(twin, s, inputs=inputs)
         difference = relative_difference(twin(x), wanted)
-    if not wanted.any():  # where anything agrees
+    if not plain.any():  # where anything agrees
         raise _Stays(f"{name} gives nothing but zeros")
     if not difference <= TOLERANCE:
         raise _Stays(f"folded into {name} it differs by {difference:.1e}")
+    for part, scaled in _scaled(layer, s, inputs=inputs):
+        if not scaled.to(part.dtype).isfinite().all():
+            raise _Stays(f"folded into {name} its weights are beyond {part.dtype}")
 
 
 @torch.no_grad()
-def _multiply(layer: Any, s: Tensor, *, inputs: bool) -> None:
+def _multiply(layer: nn.Module, s: Tensor, *, inputs: bool) -> None:
     """Scales what a layer gives or, a convolution, what it takes: computed in float64, rounded once."""
-    weight = layer.weight.to("cpu", torch.float64)
+    for part, scaled in _scaled(layer, s, inputs=inputs):
+        part.copy_(scaled)
+
+
+def _scaled(layer: Any, s: Tensor, *, inputs: bool) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of a layer, each with what it is scaled, in float64."""
+    weight = layer.weight.detach().to("cpu", torch.float64)
     if inputs:
         groups = weight.unflatten(0, (layer.groups, -1))  # of outputs, each with inputs of its own
-        layer.weight.copy_((groups * s.view(layer.groups, 1, -1, 1, 1)).flatten(0, 1))
-    else:
-        layer.weight.copy_(weight * s.view(-1, *(1,) * (weight.ndim - 1)))
-        if layer.bias is not None:
-            layer.bias.copy_(layer.bias.to("cpu", torch.float64) * s)
+        return [(layer.weight, (groups * s.view(layer.groups, 1, -1, 1, 1)).flatten(0, 1))]
+    parts = [(layer.weight, weight * s.view(-1, *(1,) * (weight.ndim - 1)))]
+    if layer.bias is not None:
+        parts.append((layer.bias, layer.bias.detach().to("cpu", torch.float64) * s))
+    return parts

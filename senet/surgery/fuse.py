@@ -12,6 +12,7 @@ from senet.errors import InputError
 from senet.surgery.agree import disagreement
 from senet.surgery.chains import tails
 from senet.surgery.hosts import Walk, path_of
+from senet.surgery.listen import refuse_listened, tidy
 from senet.surgery.report import Report, forget, has_report, keep
 from senet.surgery.rewrite import Rewriting
 from senet.surgery.sites import ONE_PIXEL, Gated, find
@@ -42,7 +43,7 @@ def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails:
         ``model``.
 
     Raises:
-        InputError: the model is compiled, scripted or fused already, or does not take the example.
+        InputError: the model is compiled, scripted, fused already or being recorded, or does not take the example.
 
     Differs from the paper: nowhere; the same numbers are computed in another order.
     """
@@ -67,8 +68,9 @@ def unfuse(model: nn.Module) -> nn.Module:
     """Undoes :func:`fuse`: every module gets its own class back; the objects were never others.
 
     Raises:
-        InputError: neither the model nor a part of it is fused.
+        InputError: neither the model nor a part of it is fused, or it is being recorded.
     """
+    refuse_listened(model)
     if not has_report(model, "fused") and not any(isinstance(m, Rewritten) for m in model.modules()):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
     restore(model)
@@ -108,6 +110,8 @@ def _check(model: nn.Module) -> None:
         raise InputError("the model is a ScriptModule, whose forward cannot be rewritten; fuse before scripting")
     if hasattr(model, "_orig_mod"):
         raise InputError("the model is compiled; fuse before torch.compile")
+    refuse_listened(model)
+    tidy(model)
     if any(isinstance(m, Rewritten) for m in model.modules()):
         raise InputError("the model is fused already; senet.unfuse(model) undoes it")
 

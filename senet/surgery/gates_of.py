@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
+from senet.surgery.chains import holds_tensors
 from senet.surgery.hosts import Walk, path_of
 from senet.surgery.report import has_report
 from senet.surgery.sites import ONE_PIXEL, Gated, find
@@ -121,6 +122,8 @@ def _check(model: nn.Module) -> None:
             raise InputError("the model is compiled and calls no hooks; give the model that was compiled")
         if has_report(module, "folded"):
             raise InputError("the model is folded, its gates among other layers; give the model that was folded")
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise InputError("the model runs as copies on several devices; give and run the .module of DataParallel")
 
 
 def _holds_ours_alone(model: nn.Module) -> bool:
@@ -189,7 +192,7 @@ def _given_by(model: nn.Module, traced: Traced, gated: Gated) -> nn.Module | Non
     values, node, users = traced.values, gated.gate, {gated.product, *gated.expands}
     if values[node].numel() != values[gated.u].shape[:2].numel():
         return None
-    while all(user in users for user in node.users if isinstance(values[user], Tensor)):
+    while all(user in users for user in node.users if holds_tensors(values[user])):
         if node.op == "call_module":
             module = traced.module.get_submodule(str(node.target))
             return module if _runs_once(model, traced, module) else None

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from senet.surgery.sites import Gated, find
 from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
-__all__ = ["Walk", "path_of"]
+__all__ = ["Walk", "path_of", "studied"]
 
 
 class Walk:
@@ -31,7 +31,7 @@ class Walk:
         double = study(model)
         self._study = {module: double.get_submodule(path) for module, path in self.paths.items()}
         if example is not None:
-            example = [_studied(value) for value in example]
+            example = [studied(value) for value in example]
         inputs = traced_inputs(double, example)
         self.inputs = {module: inputs[twin] for module, twin in self._study.items() if twin in inputs}
 
@@ -87,7 +87,8 @@ def _lies_in(path: str, other: str) -> bool:
     return other == "" or path.startswith(f"{other}.")
 
 
-def _studied(value: Any) -> Any:
+def studied(value: Any) -> Any:
+    """What is given to a model's :func:`~senet.surgery.trace.study`: tensors on a CPU, real ones in float64."""
     if not isinstance(value, Tensor):
         return value
     return value.to("cpu", torch.float64 if value.is_floating_point() else value.dtype)

@@ -47,7 +47,8 @@ class Report:
 def report(model: nn.Module) -> Report:
     """What surgery did to a model last, with what it did before; print it.
 
-    That is :func:`senet.attach`, :func:`senet.fuse` or :func:`senet.fold`, for example.
+    That is :func:`senet.attach`, :func:`senet.fuse` or :func:`senet.fold`, for example. It is known of the module that
+    was given to them: what was done to a part is said by the part's report alone.
 
     Raises:
         InputError: none of them was applied to it.

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from senet.blocks.free import close_gated, close_project, close_tail, open_site, pixel_conv, pooled
 from senet.blocks.stages import AvgSqueeze
-from senet.surgery.chains import Normed, Tail
+from senet.surgery.chains import Normed, Tail, holds_tensors
 from senet.surgery.sites import Gated, reaching
 from senet.surgery.trace import Traced
 
@@ -129,7 +129,7 @@ class Rewriting:
     def _ask_instead(self, u: fx.Node, x: fx.Node) -> None:
         """Lets nodes that ask a map for its sizes or dtype ask another of the same."""
         for user in list(u.users):
-            if user in self.traced.values and not isinstance(self.traced.values[user], Tensor):
+            if user in self.traced.values and not holds_tensors(self.traced.values[user]):
                 user.replace_input_with(u, x)
 
     def _erase(self, nodes: Sequence[fx.Node]) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from senet.surgery.chains import RTOL, Normed, Tail, conv_after, is_map, normed, tail_after
+from senet.surgery.chains import RTOL, Normed, Tail, conv_after, holds_tensors, is_map, normed, tail_after
 from senet.surgery.trace import Traced
 
 __all__ = ["ONE_PIXEL", "Gated", "Refused", "find", "reaching"]
@@ -88,7 +88,7 @@ def _gated(traced: Traced, product: fx.Node, u: object, gate: object) -> Gated |
         return None
     to_pool = _between(u, pool, value)
     _only_through(u, pool, gate, value)
-    users = [n for n in u.users if isinstance(value[n], Tensor) and n not in (product, *expands, *to_pool)]
+    users = [n for n in u.users if holds_tensors(value[n]) and n not in (product, *expands, *to_pool)]
     if users:
         raise Refused(f"the gated map also goes to {users[0].name}")
     source = normed(traced, u, [product, *expands, *to_pool])
@@ -133,10 +133,10 @@ def reaching(start: fx.Node, *, forward: bool) -> set[fx.Node]:
 def _between(u: fx.Node, pool: fx.Node, value: Mapping[fx.Node, object]) -> tuple[fx.Node, ...]:
     """The nodes from u to its pool, in order, u excluded."""
     inside = reaching(u, forward=True) & reaching(pool, forward=False) - {u}
-    chain = [n for n in pool.graph.nodes if n in inside and isinstance(value[n], Tensor)]
+    chain = [n for n in pool.graph.nodes if n in inside and holds_tensors(value[n])]
     for node in chain[:-1]:
         for user in node.users:
-            if isinstance(value[user], Tensor) and user not in chain:
+            if holds_tensors(value[user]) and user not in chain:
                 raise Refused(f"{node.name}, on the way to the pool, also goes to {user.name}")
     return tuple(chain)
 
@@ -151,6 +151,6 @@ def _only_through(u: fx.Node, pool: fx.Node, gate: fx.Node, value: Mapping[fx.No
         if node is pool:
             continue
         for other in node.all_input_nodes:
-            if other not in seen and isinstance(value[other], Tensor):
+            if other not in seen and holds_tensors(value[other]):
                 seen.add(other)
                 todo.append(other)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from senet.blocks.stages import excited
 from senet.errors import InputError
@@ -157,12 +158,10 @@ def traced_inputs(model: nn.Module, example: Sequence[Any] | None) -> dict[nn.Mo
         except Exception as failure:  # whatever a model says to an image of the wrong size
             error = error or (given, failure)
     assert error is not None
-    shapes = ", ".join(str(tuple(a.shape)) for a in error[0] if isinstance(a, Tensor))
+    shapes = ", ".join(str(tuple(a.shape)) for a in tree_leaves(error[0]) if isinstance(a, Tensor))
     first = (str(error[1]).splitlines() or [""])[0]
-    raise InputError(
-        f"{type(model).__name__} does not take an example of shape {shapes} ({first}); give one that it takes: "
-        "example=(tensor,)"
-    ) from error[1]
+    refused = f"{type(model).__name__} does not take an example of shape {shapes} ({first})"
+    raise InputError(f"{refused}; give one that it takes: example=(tensor,)") from error[1]
 
 
 def _seen_inputs(model: nn.Module, example: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
@@ -266,8 +265,8 @@ class _Recorder(fx.Interpreter):
 def _random(like: Tensor) -> Tensor:
     if not like.is_floating_point():
         raise Untraceable(f"it is called with a tensor of {like.dtype}")
-    generator = torch.Generator().manual_seed(like.numel())
-    return torch.randn(like.shape, dtype=torch.float64, generator=generator)
+    seeded = torch.Generator().manual_seed(like.numel())
+    return torch.randn(like.shape, generator=seeded, dtype=torch.float64, device="cpu")
 
 
 def randomise_norms(model: nn.Module, seed: int = 0) -> None:
@@ -278,7 +277,7 @@ def randomise_norms(model: nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(x: Tensor, low: float, high: float) -> None:
-        x.copy_(torch.rand(x.shape, generator=generator, dtype=torch.float64) * (high - low) + low)
+        x.copy_(torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu") * (high - low) + low)
 
     with torch.no_grad():
         for module in model.modules():
@@ -296,5 +295,5 @@ def _randomise_zeros(model: nn.Module) -> None:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not module.weight.any():
-                drawn = torch.rand(module.weight.shape, generator=generator, dtype=module.weight.dtype)
+                drawn = torch.rand(module.weight.shape, generator=generator, dtype=module.weight.dtype, device="cpu")
                 module.weight.copy_((drawn - 0.5) / module.weight[0].numel() ** 0.5)

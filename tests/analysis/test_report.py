@@ -144,6 +144,17 @@ def test_gates_that_never_move(written):
     assert "No gate of layer1.se moves at all." in html
 
 
+def test_shares_of_gates_outside_of_0_and_1_are_not_said(written):
+    """A mean of -0.9, as tanh gives, is not shut, and one of 1.9 is not just open."""
+    statistics = GateStatistics(CLASSES)
+    for name, value in (("inside", 0.99), ("below", -0.9), ("above", 1.9)):
+        statistics.update(name, torch.full((10, 3), value) + torch.rand(10, 1) / 1000, torch.arange(10) % 5)
+    html = written(Report("t", comparison((BASE,), 1), CLASSES, gates={run(BASE, 0): statistics}))
+    cells = {name: re.findall("<td>(.*?)</td>", html.split(f">{name}</th>")[1].split("</tr>")[0])[-2:]
+             for name in ("inside", "below", "above")}  # fmt: skip
+    assert cells == {"inside": ["0 %", "100 %"], "below": ["–", "–"], "above": ["–", "–"]}
+
+
 def test_what_belongs_to_no_run_is_refused():
     with pytest.raises(InputError, match="run 'other', which is not compared"):
         Report("t", comparison(), CLASSES, gates={"other": gates()})

@@ -394,3 +394,11 @@ def test_a_docstring_without_its_parts_is_refused():
 
     with pytest.raises(ValueError, match=r"^the docstring of Bare lacks a title or one of Cost, Differs"):
         TOOL["paragraphs"](Bare)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_ordinary_maps_do_not_overflow_in_half_precision(name):
+    torch.manual_seed(0)
+    block = create_block(name, 64).half().eval()
+    u = (torch.randn(1, 64, 56, 56) * 15).half()
+    assert block(u).isfinite().all()

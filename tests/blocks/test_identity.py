@@ -94,6 +94,24 @@ def test_learns_from_its_first_step(name, options, randomise):
 
 
 @STARTING
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_step_moves_gates_as_far_as_it_is_long(name, options, trained, randomise):
+    block = started(name, options, randomise) if trained else create_block(name, 32, options)
+    start_as_identity(block.double())
+    u = torch.randn(8, 32, 5, 7, dtype=torch.float64) + torch.randn(8, 32, 1, 1)
+    towards = torch.randn_like(u)
+
+    def moved(lr: float) -> float:
+        stepped = copy.deepcopy(block)
+        optimizer = torch.optim.SGD(stepped.parameters(), lr=lr)
+        (stepped(u) * towards).mean().backward()
+        optimizer.step()
+        return (stepped(u) - u).norm().item()
+
+    assert moved(1e-6) == pytest.approx(moved(1e-5) / 10, rel=0.1)
+
+
+@STARTING
 def test_starting_twice_is_starting_once(name, options, randomise):
     block = started(name, options, randomise)
     once = copy.deepcopy(block)

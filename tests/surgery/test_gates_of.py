@@ -218,6 +218,14 @@ def test_scripted():
         find_gates(nn.Sequential(scripted))
 
 
+def test_copies_on_several_devices():
+    model = nn.DataParallel(nn.Sequential(nn.Conv2d(3, 8, 1), SqueezeExcite(8, reduction=2)))
+    assert [site.name for site in find_gates(model)] == ["module.1"]
+    model.device_ids = [0, 1]
+    with pytest.raises(InputError, match=r"copies on several devices; give and run the \.module of DataParallel"):
+        find_gates(model)
+
+
 def test_an_example_that_does_not_fit():
     with pytest.raises(InputError, match="does not take an example of shape"):
         find_gates(nn.Sequential(Functional()), (torch.randn(2, 5, 16, 16),))

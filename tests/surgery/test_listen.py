@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from timm.layers import SEModule
@@ -7,6 +10,7 @@ from torch import nn
 
 import senet
 from senet.errors import InputError
+from senet.surgery.constant import hold_gates
 from senet.surgery.gates_of import find_gates
 from senet.surgery.listen import listen
 from senet.surgery.swap import Rewritten
@@ -122,3 +126,57 @@ def test_gradients_flow_through_a_tap():
     with listen(find_gates(model), lambda _, gate: gate**2):
         model(X).sum().backward()
     assert model.fc.weight.grad.abs().sum() > 0
+
+
+def hooked():
+    return nn.Sequential(nn.Conv2d(3, 8, 1), SEModule(8))
+
+
+@pytest.mark.parametrize("make", [Inline, hooked], ids=["tap", "hook"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        senet.fuse,
+        senet.unfuse,
+        lambda model: senet.fuse(copy.deepcopy(model)),
+        lambda model: hold_gates(model, {find_gates(model)[0].name: torch.ones(8)}),
+    ],
+    ids=["fuse", "unfuse", "fuse a copy", "hold"],
+)
+def test_what_changes_a_model_waits_for_the_end(make, change):
+    model = make()
+    if change is senet.unfuse:
+        senet.fuse(model)
+    classes, heard = [type(m) for m in model.modules()], {}
+    with listen(find_gates(model), heard.__setitem__):
+        with pytest.raises(InputError, match="are being recorded; end the recording first"):
+            change(model)
+        model(X)
+    assert heard
+    assert [type(m) for m in model.modules()] == classes
+    change(model)
+
+
+def test_a_pickle_holds_no_listeners():
+    model = hooked()
+    with listen(find_gates(model), lambda *_: None), pytest.raises(InputError, match="which no pickle holds"):
+        pickle.dumps(model)
+    pickle.dumps(model)
+
+
+@pytest.mark.parametrize("make", [Inline, hooked], ids=["tap", "hook"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_copy_made_meanwhile_can_be_fused_afterwards(make, fused):
+    model = make()
+    plain = model(X)
+    if fused:
+        senet.fuse(model)
+    with listen(find_gates(model), lambda _, gate: 0 * gate):
+        twin = copy.deepcopy(model)
+    if fused:
+        senet.unfuse(twin)
+    senet.fuse(twin)
+    assert [type(m).__name__ for m in twin.modules()] == [type(m).__name__ for m in model.modules()]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in twin.modules())
+    torch.testing.assert_close(twin(X), plain)
+    assert nothing_left(senet.unfuse(twin))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
@@ -51,6 +52,10 @@ class Edits:
             _check(key, value)
         self.given = MappingProxyType(dict(edits))
 
+    def tells_calls_apart(self, site: str) -> bool:
+        """Whether an edit is of one call of a site, such as ``"layer1.0.se#2"``."""
+        return any("#" in key and fnmatch.fnmatchcase(site, first_call(key)) for key in self.given)
+
     def apply(self, site: str, gate: Tensor) -> Tensor | None:
         """What a gate (N, C, ...) is replaced by, of the same shape and dtype; None: by nothing.
 
@@ -70,6 +75,8 @@ def _check(key: str, value: Edit) -> None:
         if value.ndim not in (1, 2):
             shape = tuple(value.shape)
             raise InputError(f"edit of {key!r}: its shape is {shape}; accepted: (channels,) or (images, channels)")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"edit of {key!r} is {value!r}; accepted: a finite number")
     elif isinstance(value, bool) or not (isinstance(value, int | float) or callable(value)):
         raise InputError(
             f"edit of {key!r} is {value!r}; accepted: a number, a tensor (channels,) or (images, channels), 'mean', "

@@ -36,6 +36,7 @@ class Recording:
         self._edits = Edits({}, ())
         self._labels: Tensor | None = None
         self._calls: Counter[str] | None = None  # of each site in the forward pass that runs now
+        self._pending: list[tuple[str, Tensor]] = []  # gates of that pass, which count once it is through
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -107,11 +108,22 @@ class Recording:
 
     def begin(self) -> None:
         """A forward pass of the model begins."""
-        self._calls = Counter()
+        self._calls, self._pending = Counter(), []
+
+    def commit(self) -> None:
+        """A forward pass of the model went well: its gates count."""
+        for site, gates in self._pending:
+            self._sites.setdefault(site)
+            if self._statistics is not None:
+                self._statistics.add(site, gates, self._labels)
+            else:
+                self._batches.setdefault(site, []).append(gates)
+        self._pending = []
 
     def end(self) -> None:
         """A forward pass of the model is over, or was broken off."""
         self._calls = self._labels = None
+        self._pending = []
 
     def hear(self, site: str, gate: Tensor) -> Tensor | None:
         """Takes in a gate, (N, C, ...); what it is replaced by, or None."""
@@ -119,17 +131,25 @@ class Recording:
             self._calls[site] += 1
             if self._calls[site] > 1:
                 site = f"{site}#{self._calls[site]}"
-                self._sites.setdefault(site)
         if not _recomputed():
             self._keep(site, by_channel(gate.detach()))
+        elif self._calls is None and self._edits.tells_calls_apart(site):
+            raise InputError(
+                f"an edit is of one call of {site!r}, whose activations are checkpointed: which call is computed again "
+                "is not known; edit all calls, or do without checkpointing"
+            )
         return self._edits.apply(site, gate)
 
     def _keep(self, site: str, gates: Tensor) -> None:
+        """Takes in gates (N, C): now, or where a pass of the model runs, at its end."""
         if self._statistics is not None:
-            self._statistics.add(site, gates, self._labels)
-        else:  # normal tensors, also out of inference mode; copies, as networks may write into their gates
-            with torch.inference_mode(False), torch.no_grad():
-                self._batches.setdefault(site, []).append(gates.to("cpu", torch.float32, copy=True))
+            self._statistics.check(site, gates, self._labels)
+        # Normal tensors, also out of inference mode; copies, as networks may write into their gates.
+        with torch.inference_mode(False), torch.no_grad():
+            kept = gates.clone() if self._statistics is not None else gates.to("cpu", torch.float32, copy=True)
+        self._pending.append((site, kept))
+        if self._calls is None:
+            self.commit()
 
 
 def _recomputed() -> bool:
@@ -150,6 +170,8 @@ def record(
 
     The network computes what it computes without it, but for edits, and nothing of it is left behind, not even after
     an exception. Modules that are fused may run as they were before meanwhile, whose results differ by rounding.
+    Gates of a pass that an exception broke off do not count. Copies of the model made meanwhile are recorded and
+    edited until the recording ends. What ``torch.compile`` made of the model before is not heard; run the model itself.
 
     Example::
 
@@ -170,18 +192,19 @@ def record(
         model: any module with squeeze-and-excitation.
         edit: site name or glob -> what its gate is replaced by: a number; values (C,) or (N, C); ``"mean"``, its mean
             over the images of the batch; ``"shuffle"``, the gate of another image of the batch, by PyTorch's random
-            numbers on the CPU (of one image: its own); or a function (N, C) -> (N, C). Gradients flow through. A gate
-            that differs over positions becomes the same number everywhere, but keeps its map where it is averaged
-            over images or shuffled; of a block whose gate is a product, as coordinate attention's, each factor becomes
-            that number. Recorded is the gate that the network computed, not what it became.
+            numbers on the CPU (of one image: its own); or a function (N, C) -> (N, C). Gradients flow through; where
+            activations are checkpointed, run the backward pass before the recording ends too. A gate that differs over
+            positions becomes the same number everywhere, but keeps its map where it is averaged over images or
+            shuffled; of a block whose gate is a product, as coordinate attention's, each factor becomes that number.
+            Recorded is the gate that the network computed, not what it became.
         statistics: whether means and spreads are gathered, in memory that does not grow, and no gates kept.
         classes: with statistics, the names of the classes that they are gathered by; ``recording.labels`` is then to
             be set before each forward pass.
         example: what the model's forward takes, for one run without gradients; None: images of a size that it takes.
 
     Raises:
-        InputError: the model has no gated map, is compiled, scripted or folded, or does not take the example; an edit
-            of no site or of a wrong kind; classes without statistics.
+        InputError: the model has no gated map, is compiled, scripted, folded or on several devices, or does not take
+            the example; an edit of no site or of a wrong kind; classes without statistics.
     """
     if classes is not None and not statistics:
         raise InputError("classes are for statistics; record with statistics=True, or leave them out")
@@ -190,10 +213,12 @@ def record(
     recording = Recording([site.name for site in sites], gathered, left)
     recording.edit = edit or {}
     before = model.register_forward_pre_hook(lambda *_: recording.begin())
+    through = model.register_forward_hook(lambda *_: recording.commit())
     after = model.register_forward_hook(lambda *_: recording.end(), always_call=True)
     try:
         with listen(sites, recording.hear):
             yield recording
     finally:
         before.remove()
+        through.remove()
         after.remove()

@@ -76,6 +76,11 @@ class Site:
         return float((self.std < STILL).double().mean())
 
     @property
+    def within_one(self) -> bool:
+        """Whether all means lie from 0 to 1, as a sigmoid's; else :attr:`dead` and :attr:`saturated` say nothing."""
+        return bool(self.mean.min() >= 0) and bool(self.mean.max() <= 1)
+
+    @property
     def dead(self) -> float:
         """Share of the gates whose mean over all images is below :data:`DEAD`."""
         return float((self.mean < DEAD).double().mean())
@@ -141,6 +146,27 @@ class GateStatistics:
         """
         self.add(site, gates, self.checked(labels))
 
+    def check(self, site: str, gates: Tensor, labels: Tensor | None = None) -> None:
+        """Looks at a batch as :meth:`add` does, and takes nothing in.
+
+        Raises:
+            InputError: as :meth:`add`.
+        """
+        if labels is None and len(self.classes) > 1:
+            raise InputError(f"block {site!r}: no labels for {len(self.classes)} classes; give them before each batch")
+        if gates.ndim != 2:
+            raise InputError(f"block {site!r}: gates {tuple(gates.shape)}; accepted: (images, channels)")
+        if labels is not None and labels.shape != gates.shape[:1]:
+            raise InputError(
+                f"block {site!r}: {len(labels)} labels for the gates of {len(gates)} images; give one for each image"
+            )
+        gathered = self._gathered.get(site)
+        if gathered is not None and gathered.means.shape[1] != gates.shape[1]:
+            raise InputError(
+                f"block {site!r} had {gathered.means.shape[1]} gates and now has {gates.shape[1]}; "
+                "give the batches of one network"
+            )
+
     def add(self, site: str, gates: Tensor, labels: Tensor | None = None) -> None:
         """Takes one batch in.
 
@@ -152,23 +178,11 @@ class GateStatistics:
         Raises:
             InputError: labels are missing, there are more or fewer of them than images, or gates of another width.
         """
-        if labels is None and len(self.classes) > 1:
-            raise InputError(f"block {site!r}: no labels for {len(self.classes)} classes; give them before each batch")
-        if gates.ndim != 2 or (labels is not None and labels.shape != gates.shape[:1]):
-            raise InputError(
-                f"block {site!r}: gates {tuple(gates.shape)} with labels "
-                f"{None if labels is None else tuple(labels.shape)}; accepted: (images, channels) with (images,), so a "
-                "block that runs twice for each image cannot be measured"
-            )
+        self.check(site, gates, labels)
         gathered = self._gathered.get(site)
         if gathered is None:
             with torch.inference_mode(False):  # what is gathered in it can then be added to outside
                 gathered = self._gathered[site] = _Gathered(gates, len(self.classes))
-        if gathered.means.shape[1] != gates.shape[1]:
-            raise InputError(
-                f"block {site!r} had {gathered.means.shape[1]} gates and now has {gates.shape[1]}; "
-                "give the batches of one network"
-            )
         gathered.add(gates.detach(), labels)
 
 

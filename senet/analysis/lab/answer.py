@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
-from senet.analysis.lab.leave_out import ALL, Change, LeaveOneOut
+from senet.analysis.lab.leave_out import ALL, Change, How, LeaveOneOut
 from senet.analysis.lab.result import Excitation
 from senet.analysis.wording import count, signed
 
@@ -18,17 +19,20 @@ _BY_CHANCE = 0.0228  # of a normal distribution, below minus two standard deviat
 def answer(found: Excitation) -> str:
     """Which blocks have to follow the image, and which could be constants or go: one or two sentences.
 
-    A block's gates have to follow the image where accuracy falls by more than two standard errors both with these
-    gates at their mean and with these at 1; where it falls with neither or one of them, that constant does as well.
+    A block's gates have to follow the image where accuracy is seen to fall (:attr:`Change.shown`) with these gates at
+    their mean, with these at 1 and with those of another image; where it falls with neither constant or one of them,
+    the other does as well.
     """
     left_out = found.leave_out
     if _guesses(found):
         return "Nothing can be said of what the gates are good for: always naming one class would be right as often."
-    seen = {site: {how for how in ("mean", "one") if _falls(left_out.of(site, how).top1)} for site in left_out.sites}
-    needed = sorted((site for site in seen if len(seen[site]) == 2), key=lambda site: _least(left_out, site).points)
+    seen = {site: {how for how in get_args(How) if _falls(left_out.of(site, how).top1)} for site in left_out.sites}
+    moving = [site for site in seen if {"mean", "one"} <= seen[site]]
+    needed = sorted((s for s in moving if "shuffled" in seen[s]), key=lambda site: _least(left_out, site).points)
+    swapped = [site for site in moving if "shuffled" not in seen[site]]
     idle = [site for site in seen if "one" not in seen[site]]
-    constant = [site for site in seen if seen[site] == {"one"}]
-    said = [_who(len(needed), len(seen), left_out.images)]
+    constant = [site for site in seen if "one" in seen[site] and "mean" not in seen[site]]
+    said = [_who(found, len(needed), "a constant or another image's gates do" if swapped else "a constant does")]
     if needed:
         said.append(
             f"Most of all {needed[0]}, where the better of the two constants, the mean gates or 1, changes top-1 by "
@@ -38,6 +42,8 @@ def answer(found: Excitation) -> str:
         said.append(f"{_named(idle)} could {_each(idle)}be left out, the gates at 1, without a loss that can be seen.")
     if constant:
         said.append(f"{_named(constant)} could {_each(constant)}do with constants, the mean gates.")
+    if swapped:
+        said.append(f"For {_named(swapped)} no constant does as well, but another image's gates do.")
     return " ".join(said)
 
 
@@ -48,21 +54,29 @@ def notes(found: Excitation) -> list[str]:
     if len(left_out.sites) > 1:
         at = {how: change(left_out.of(ALL, how).top1) for how in ("mean", "one")}
         said.append(
-            f"With the gates of all blocks at once at their mean, top-1 changes by {at['mean']} points; "
+            f"With the gates of {found.called(ALL)} at once at their mean, top-1 changes by {at['mean']} points; "
             f"with all at 1, by {at['one']}."
         )
-    gates = sum(len(site.mean) for site in found.sites.values())
-    still = sum(round(site.still * len(site.mean)) for site in found.sites.values())
-    frozen = [name for name, site in found.sites.items() if site.still == 1]
-    said.append(
-        f"Of {count(gates)} gates {count(still)} hardly move"
-        + (f", among them all those of {_named(frozen)}." if frozen else "; no block is constant.")
-    )
+    known = {name: site for name, site in found.sites.items() if name not in found.planes}
+    gates = sum(len(site.mean) for site in known.values())
+    still = sum(round(site.still * len(site.mean)) for site in known.values())
+    frozen = [name for name, site in known.items() if site.still == 1]
+    if known:
+        said.append(
+            f"Of {count(gates)} gates {count(still)} hardly move"
+            + (f", among them all those of {_named(frozen)}." if frozen else "; no block is constant.")
+        )
+    if found.planes:
+        said.append(
+            f"Gates of {_named(found.planes)} differ over positions: what is said of how they move is of their mean "
+            "over positions."
+        )
     comparisons = 3 * len(left_out.sites)
     said.append(
         f"Accuracies are of {_which(left_out.images, found.images)}, {left_out.top1:.2f} % right with gates intact; ± "
-        f"is one standard error. A loss is said to be seen beyond two of them; of {comparisons} comparisons "
-        f"{_BY_CHANCE * comparisons:.1f} look like one by chance alone."
+        f"is one standard error. A loss is said to be seen beyond two standard deviations of what chance does to the "
+        f"images that changed (McNemar's test); of {comparisons} comparisons {_BY_CHANCE * comparisons:.1f} look like "
+        f"one by chance alone."
     )
     return said
 
@@ -92,16 +106,17 @@ def _guesses(found: Excitation) -> bool:
     return found.top1 / 100 <= share + 2 * math.sqrt(share * (1 - share) / found.images)
 
 
-def _who(needed: int, blocks: int, images: int) -> str:
+def _who(found: Excitation, needed: int, instead: str) -> str:
+    blocks, alone = len(found.sites), found.blocks == 1
+    one = "The only block" if alone else f"The block looked at (1 of {found.blocks})"
     if not needed:
-        who = "The only block does not have" if blocks == 1 else f"None of {blocks} blocks has"
-        return f"{who} to follow the image, as far as {count(images)} images can tell: a constant does as well."
-    if blocks == 1:
-        who = "The only block has"
-    else:
-        share = f"All {blocks}" if needed == blocks else f"{needed} of {blocks}"
-        who = f"{share} blocks {'has' if needed == 1 else 'have'}"
-    return f"{who} to follow the image: no constant does as well."
+        who = f"None of {blocks} {found.looked_at} has"
+        who = f"{one} does not have" if blocks == 1 else who
+        tried = count(found.leave_out.images)
+        return f"{who} to follow the image, as far as {tried} images can tell: {instead} as well."
+    share = f"All {blocks}" if needed == blocks else f"{needed} of {blocks}"
+    who = f"{one} has" if blocks == 1 else f"{share} {found.looked_at} {'has' if needed == 1 else 'have'}"
+    return f"{who} to follow the image: neither a constant nor another image's gates do as well."
 
 
 def _each(sites: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,11 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from senet.analysis.gates.edits import by_channel
+from senet.analysis.gates.record import record
 from senet.analysis.lab.sample import Sample
 from senet.blocks.stages import Recalibrate
-from senet.surgery.gates_of import find_gates
-from senet.surgery.listen import listen
 
 __all__ = ["Portrait", "choose", "portrait"]
 
@@ -24,7 +23,7 @@ class Portrait:
     """One image, and how its gates differ from those of the mean image.
 
     Attributes:
-        picture: uint8, (H, W) or (H, W, 3), its contrast stretched; None where an image has neither 1 nor 3 channels.
+        picture: uint8, (H, W) or (H, W, 3), its contrast stretched; None for other than (1 or 3, H, W).
         truth: its class.
         guess: what the network takes it for.
         deviations: block -> gates of this image minus their mean over all images, (C,) float64.
@@ -58,38 +57,46 @@ def portrait(
     device: torch.device,
 ) -> Portrait:
     """Runs a network, in evaluation mode and without gradients, on one image of a sample."""
-    gates: dict[str, Tensor] = {}
-    maps: dict[str, Tensor] = {}
-
-    def hear(site: str, gate: Tensor) -> None:
-        gates.setdefault(site, by_channel(gate)[0].double().cpu())
-
-    def look(site: str, block: Recalibrate, args: tuple[Tensor]) -> None:
-        gate = block.gates(*args)
-        if site in means and gate[0, 0].numel() > 1:
-            maps.setdefault(site, gate[0].mean(0).double().cpu())
-
     image = sample.image(index)
     given = image.to(device)[None]
-    with listen(find_gates(model, (given,)), hear), ExitStack() as hooks:
-        for name, block in model.named_modules():
-            if isinstance(block, Recalibrate):
-                site = name or type(block).__name__
-                hooks.callback(block.register_forward_pre_hook(partial(look, site)).remove)
+    with record(model, example=(given,)) as recording:
         logits = model(given)
+    gates = recording.gates
     return Portrait(
         picture=_picture(image),
         truth=classes[int(sample.labels[index])],
         guess=classes[int(logits.argmax())],
-        deviations={site: gates[site] - mean for site, mean in means.items() if site in gates},
-        maps=maps,
+        deviations={site: gates[site][0].double() - mean for site, mean in means.items()},
+        maps={site: plane for site, plane in _maps(model, given).items() if site in means},
     )
+
+
+def _maps(model: nn.Module, given: Tensor) -> dict[str, Tensor]:
+    """Gates that differ over positions, their mean over channels: in a run of its own, as it computes them twice."""
+    maps: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def look(name: str, block: Recalibrate, args: tuple[Tensor]) -> None:
+        calls[name] += 1
+        gate = block.gates(*args)
+        if gate[0, 0].numel() > 1:
+            site = name if calls[name] == 1 else f"{name}#{calls[name]}"  # as record numbers them
+            maps[site] = gate[0].mean(0).double().cpu()
+
+    with ExitStack() as hooks:
+        for name, block in model.named_modules():
+            if isinstance(block, Recalibrate):
+                look_here = partial(look, name or type(block).__name__)
+                hooks.callback(block.register_forward_pre_hook(look_here).remove)
+        model(given)
+    return maps
 
 
 def _picture(image: Tensor) -> Tensor | None:
     """An image as the network sees it, from its darkest value to its brightest."""
-    if len(image) not in (1, 3):
+    if image.ndim != 3 or len(image) not in (1, 3):
         return None
+    image = image.float()
     low, high = image.min(), image.max()
     pixels = ((image - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
     return pixels[0] if len(image) == 1 else pixels.permute(1, 2, 0)

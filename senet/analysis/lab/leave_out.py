@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from senet.analysis.gates.record import record
 from senet.analysis.lab.sample import Sample
+from senet.errors import InputError
 
-__all__ = ["ALL", "Change", "Effect", "How", "LeaveOneOut", "leave_one_out", "right"]
+__all__ = ["ALL", "Change", "Effect", "How", "LeaveOneOut", "check_runs", "leave_one_out", "right"]
 
 How = Literal["mean", "one", "shuffled"]
 ALL = "all blocks"
@@ -41,14 +43,18 @@ class Change:
 
     @property
     def error(self) -> float:
-        """Its standard error in percentage points, as of McNemar's test: from the images that changed alone."""
+        """Its standard error in percentage points, Wald's, of paired differences: half of what a bar is drawn to."""
         differing, net = self.gained + self.lost, self.gained - self.lost
         return 100 * math.sqrt((differing - net**2 / self.images) / self.images**2)
 
     @property
     def shown(self) -> bool:
-        """Whether the change is larger than two of its standard errors."""
-        return abs(self.points) > 2 * self.error
+        """Whether the change is larger than two standard deviations of what chance gives.
+
+        By McNemar's test (1947): were the gates of no use, every image that changed would be as likely gained as lost,
+        so that the variance of gained - lost would be gained + lost. That is never less than by :attr:`error`.
+        """
+        return abs(self.gained - self.lost) > 2 * math.sqrt(self.gained + self.lost)
 
     @classmethod
     def of(cls, intact: Tensor, changed: Tensor) -> Change:
@@ -120,24 +126,29 @@ def leave_one_out(
         means: block -> mean gates, (C,); these blocks are changed.
         device: of the model.
         classes: how many.
-        seed: of the permutation that shuffles gates over all images; one for all blocks.
+        seed: of the exchange of gates between images, in which no image keeps its own; one for all blocks.
         progress: is told how many runs over the images of how many are done.
 
     Returns:
         The accuracies, and block -> gates of the sample with all intact, (images, C).
+
+    Raises:
+        InputError: a block that does not run for all images.
     """
     sites = list(means)
     targets = {site: [site] for site in sites} | ({ALL: sites} if len(sites) > 1 else {})
     total = 1 + len(targets) * len(get_args(How))
-    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(seed))
+    ring, order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(seed)), torch.arange(len(sample))
+    order[ring] = ring.roll(1)  # each image gets the gates of its neighbour in a ring
     effects: list[Effect] = []
     with record(model, example=(sample.image(0).to(device)[None],)) as recording:
         intact = _judge(sample, device, classes, lambda images, _: model(images))
         gates = {site: values for site, values in recording.take().items() if site in means}
+        check_runs({site: len(gates.get(site, ())) for site in means}, len(sample))
 
         def changed(images: Tensor, start: int) -> Tensor:
             rows = order[start : start + len(images)]
-            recording.edit = {s: _instead(how, means[s], gates[s][rows]) for s in targets[target]}
+            recording.edit = {_this_call(s): _instead(how, means[s], gates[s][rows]) for s in targets[target]}
             logits = model(images)
             recording.take()  # and forget
             return logits
@@ -153,14 +164,37 @@ def leave_one_out(
     return LeaveOneOut(len(sample), percent1, percent5, tuple(effects)), gates
 
 
+def check_runs(images: Mapping[str, int], of: int) -> None:
+    """Raises an error where a block did not run once for every image.
+
+    Raises:
+        InputError: it did not.
+    """
+    for site, count in images.items():
+        if count != of:
+            raise InputError(
+                f"block {site!r} ran for {count} of {of} images; the lab compares images, and looks at blocks that run "
+                "for all of them: choose such with blocks"
+            )
+
+
+def _this_call(site: str) -> str:
+    """A glob of one call of a block alone; the plain name of its first call would stand for further calls too."""
+    return f"{glob.escape(site[:-1])}[{site[-1]}]"
+
+
 def _instead(how: How, mean: Tensor, others: Tensor) -> Tensor | float:
     values: dict[How, Tensor | float] = {"mean": mean, "one": 1.0, "shuffled": others}
     return values[how]
 
 
 def right(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor | None]:
-    """Which images are right, (N,) bool: by the first guess, and by the first five where there are more classes."""
+    """Which images are right, (N,) bool: by the first guess, and by the first five where there are more classes.
+
+    An image whose logits are not all finite is wrong.
+    """
     best = logits.float().topk(min(5, classes)).indices.cpu() == labels[:, None].cpu()
+    best &= logits.isfinite().all(1, keepdim=True).cpu()
     return best[:, 0], best.any(1) if classes > 5 else None
 
 

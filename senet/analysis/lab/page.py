@@ -15,7 +15,7 @@ from senet.analysis.html import png, require_plotting, write_page
 from senet.analysis.lab import plots as lab_plots
 from senet.analysis.lab.answer import answer, change, notes
 from senet.analysis.lab.images import Portrait
-from senet.analysis.lab.leave_out import Change, Effect, LeaveOneOut
+from senet.analysis.lab.leave_out import Change, Effect
 from senet.analysis.lab.result import Excitation
 from senet.analysis.lab.statistics import similarity_order
 from senet.analysis.plots import sampled
@@ -47,13 +47,24 @@ def write_excitation(found: Excitation, out: Path) -> list[Path]:
     """
     figures = check_folder(out)
     plots = _plots(found)
-    for name, plot in plots.items():
+    for file, plot in zip(_files(list(plots)), plots.values(), strict=True):
         for suffix in ("svg", "pdf"):
-            write_whole(figures / f"{re.sub(r'[^0-9A-Za-z_.-]', '_', name)}.{suffix}", plot.file(suffix))
+            write_whole(figures / f"{file}.{suffix}", plot.file(suffix))
     page, numbers = out / "excitation.html", out / "excitation.json"
     write_whole(numbers, (json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n").encode())
     write_page("excite.html.jinja", _view(found, {name: plot.inline() for name, plot in plots.items()}), page)
     return [page, numbers]
+
+
+def _files(names: list[str]) -> list[str]:
+    """A name of a file for each figure; of names that would be the same file, the later ones are numbered."""
+    files: dict[str, str] = {}  # by what a file system that ignores case makes of them
+    for name in names:
+        plain = re.sub(r"[^0-9A-Za-z_.-]", "_", name)
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        file = next(file for file in itertools.chain([plain], numbered) if file.lower() not in files)
+        files[file.lower()] = file
+    return list(files.values())
 
 
 def check_folder(out: Path) -> Path:
@@ -131,8 +142,8 @@ def _view(found: Excitation, drawn: dict[str, str]) -> dict[str, Any]:
         "answer": answer(found),
         "notes": notes(found),
         "figures": drawn,
-        "top1": list(_rows(found.leave_out, lambda effect: effect.top1)),
-        "top5": [] if found.leave_out.top5 is None else list(_rows(found.leave_out, lambda effect: effect.top5)),
+        "top1": list(_rows(found, lambda effect: effect.top1)),
+        "top5": [] if found.leave_out.top5 is None else list(_rows(found, lambda effect: effect.top5)),
         "legend": [(found.classes[k], colour) for k, colour in _shown(found)],
         "within": [(found.classes[k], colour) for k, colour in _within(found)],
         "portraits": [_portrait(number, portrait) for number, portrait in enumerate(found.portraits, 1)],
@@ -142,10 +153,10 @@ def _view(found: Excitation, drawn: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _rows(left_out: LeaveOneOut, of: Callable[[Effect], Change | None]) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
-    """Rows of a table: a block, and each change of its gates with whether it is larger than its error."""
-    for target, effects in itertools.groupby(left_out.effects, key=lambda effect: effect.site):
-        yield target, [(change(c), c.shown) for c in map(of, effects) if c is not None]
+def _rows(found: Excitation, of: Callable[[Effect], Change | None]) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    """Rows of a table: a block, and each change of its gates with whether it is more than chance does."""
+    for target, effects in itertools.groupby(found.leave_out.effects, key=lambda effect: effect.site):
+        yield found.called(target), [(change(c), c.shown) for c in map(of, effects) if c is not None]
 
 
 def _portrait(number: int, portrait: Portrait) -> dict[str, Any]:

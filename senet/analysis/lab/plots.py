@@ -22,6 +22,7 @@ __all__ = ["HOWS", "STRIP", "gate_map", "losses", "ranks", "similarities", "stri
 HOWS: Mapping[How, str] = {"mean": "at their mean", "one": "at 1", "shuffled": "of another image"}
 STRIP = 16  # channels of a block in a strip
 _FEW = 6  # classes up to which a matrix is small
+_SMALL = 240  # and has this width
 _NUMBERS = 10  # classes up to which a matrix has numbers
 _NAMES = 20  # and names
 
@@ -82,10 +83,11 @@ def similarities(matrix: Tensor, classes: Sequence[str], *, name: str) -> Plot:
     cells[..., :3] = torch.where((matrix >= 0)[..., None], colours[0], colours[1])
     cells[..., 3] = 0.75 * matrix.nan_to_num(0).abs()
     size = 12 if len(classes) <= _NUMBERS else 10
+    side = 380 if len(classes) > _FEW else _SMALL
 
     def paint(axes: Axes) -> None:
         axes.imshow(cells.numpy(), interpolation="none")
-        axes.set_title(shorten(name, 32))
+        axes.set_title(shorten(name, 32 if side > _SMALL else 16))
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         named = range(len(classes)) if len(classes) <= _NAMES else []
@@ -98,7 +100,6 @@ def similarities(matrix: Tensor, classes: Sequence[str], *, name: str) -> Plot:
                 text = f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
                 axes.text(column, row, text, ha="center", va="center", fontsize=11)
 
-    side = 380 if len(classes) > _FEW else 240
     return Plot(paint, side, side, f"correlation of the mean gates of classes, block {name}")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from senet.analysis.gates.statistics import Site
 from senet.analysis.lab.images import Portrait
-from senet.analysis.lab.leave_out import Change, LeaveOneOut
+from senet.analysis.lab.leave_out import ALL, Change, LeaveOneOut
 from senet.analysis.lab.statistics import Spectrum
 
 __all__ = ["Excitation"]
@@ -33,6 +33,8 @@ class Excitation:
         similarity: block -> correlation of the mean gates of every two of these classes.
         leave_out: what the network loses without the gates of a block, on a random sample of the images.
         portraits: single images.
+        blocks: how many blocks the network has, looked at or not.
+        planes: the blocks whose gates differ over positions; their statistics are of the mean over positions.
     """
 
     name: str
@@ -46,6 +48,17 @@ class Excitation:
     similarity: Mapping[str, Tensor]
     leave_out: LeaveOneOut
     portraits: tuple[Portrait, ...]
+    blocks: int
+    planes: tuple[str, ...]
+
+    @property
+    def looked_at(self) -> str:
+        """Which blocks the results are of, after "the": ``"blocks"``, or ``"blocks looked at (2 of 3)"``."""
+        return "blocks" if len(self.sites) == self.blocks else f"blocks looked at ({len(self.sites)} of {self.blocks})"
+
+    def called(self, target: str) -> str:
+        """What a row of ``leave_out`` is called: a block's name, or "all blocks", or which of them."""
+        return f"the {self.looked_at}" if target == ALL and self.looked_at != "blocks" else target
 
     def within_one(self, name: str) -> bool:
         """Whether the mean gates of a block lie from 0 to 1, as a sigmoid's, so that the ends mean shut and open."""

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from senet.analysis.pruning.steps import Metric
 from senet.errors import InputError
 
-__all__ = ["batches_of", "hits", "judge"]
+__all__ = ["batches_of", "device_of", "hits", "judge"]
 
 _TOP = {"top1": 1, "top5": 5}
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is: its first parameter, or buffer; the CPU for one that has neither."""
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def batches_of(data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches, on a device; any number of times.
 
     Raises:
-        InputError: the data can be gone through only once, holds no image, or a batch is no (images, labels).
+        InputError: the data are no batches, can be gone through only once, hold no image, or a batch is no (images,
+            labels).
     """
-    batches = iter(data) if isinstance(data, Iterable) else data
+    given: object = data
+    if not isinstance(given, Iterable):
+        advice = "give a DataLoader over it" if isinstance(data, Dataset) else "give a list or a DataLoader of batches"
+        raise InputError(f"data is a {type(data).__name__}, which holds no batches; {advice}")
+    batches = iter(data)
     if batches is data:
         raise InputError(f"data is a {type(data).__name__}, which is gone after one pass; give a list or a DataLoader")
     empty = True
@@ -71,6 +84,5 @@ def judge(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], metric: Metri
     Raises:
         InputError: as :func:`batches_of` and :func:`hits`.
     """
-    device = next(model.parameters()).device
     with torch.no_grad():
-        return torch.cat([hits(model(images), labels, metric) for images, labels in batches_of(data, device)])
+        return torch.cat([hits(model(images), labels, metric) for images, labels in batches_of(data, device_of(model))])

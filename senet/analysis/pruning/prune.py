@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from senet.analysis.pruning.costs import ROUNDS, cost_of, savings_of
-from senet.analysis.pruning.judge import batches_of
+from senet.analysis.pruning.judge import batches_of, device_of
 from senet.analysis.pruning.steps import Metric, Pruning, Saving, Step
 from senet.analysis.pruning.trial import Attempt, Trial, percent
 from senet.errors import InputError, did_you_mean
 from senet.measure import device_name, in_turn, ratio
 from senet.surgery.constant import Held, held
 from senet.surgery.gates_of import find_gates
+from senet.surgery.listen import refuse_listened
 from senet.surgery.report import keep
 from senet.surgery.trace import evaluating
 
@@ -71,12 +72,14 @@ def prune(
         The copy, each module in the mode of the original.
 
     Raises:
-        InputError: the model has no gate, is compiled, scripted or folded, or gives anything but scores; the data can
-            be gone through only once, are empty, or differ between passes; labels of no class; scores or gates that
-            are not numbers; no such sites; a negative ``max_drop``; or none of the gates can be a constant.
+        InputError: the model has no gate, is compiled, scripted, folded or being recorded, or gives anything but
+            scores; the data can be gone through only once, are empty, or differ between passes; labels of no class;
+            scores or gates that are not numbers; no such sites; a negative ``max_drop``; or none of the gates can be a
+            constant.
     """
     _check(max_drop, metric)
-    first = next(batches_of(data, next(model.parameters()).device))[0]
+    refuse_listened(model)
+    first = next(batches_of(data, device_of(model)))[0]
     if example is None:
         example = (first[torch.arange(2) % len(first)],)
     chosen = _chosen([site.name for site in find_gates(model, example)], sites)
@@ -130,6 +133,8 @@ def _check(max_drop: float, metric: str) -> None:
 def _chosen(names: Sequence[str], sites: str | Sequence[str] | None) -> list[str]:
     """The sites that some glob matches, in their own order."""
     globs = ["*"] if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    if not globs:
+        raise InputError("sites is empty; give names or globs of the gates to try, or None for all")
     for glob in globs:
         if not fnmatch.filter(names, glob):
             raise InputError(f"no gate is called {glob!r}{did_you_mean(glob, names)}")
@@ -143,15 +148,18 @@ def _holdable(
     refused: dict[str, str] = {}
     try:
         return *held(model, means, example=example), refused
-    except InputError:  # of at least one; each is asked
+    except InputError as error:  # of at least one; each is asked
+        together = error
         for site, mean in means.items():
             try:
                 held(model, {site: mean}, example=example)
             except InputError as reason:
                 refused[site] = str(reason)
     able = {site: mean for site, mean in means.items() if site not in refused}
-    if not able or not refused:
-        raise InputError(f"no gate can be a constant ({next(iter(refused.values()), 'none was seen')})")
+    if not able:
+        raise InputError(f"no gate can be a constant ({next(iter(refused.values()), together)})") from together
+    if not refused:
+        raise InputError(f"each gate can be a constant, but not all of them together: {together}") from together
     return *held(model, able, example=example), refused
 
 

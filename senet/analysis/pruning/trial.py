@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from senet.analysis.gates.edits import first_call
 from senet.analysis.gates.record import record
-from senet.analysis.pruning.judge import batches_of, hits, judge
+from senet.analysis.pruning.judge import batches_of, device_of, hits, judge
 from senet.analysis.pruning.steps import Metric
 from senet.errors import InputError
 from senet.surgery.folding.norms import relative_difference
@@ -79,7 +79,7 @@ class Trial:
         """Which images the pruned network gets right, whose scores must be those of the network with its gates held."""
         right = []
         with record(self.model, edit=kept, statistics=True, example=self.example):
-            for images, labels in batches_of(self.data, next(self.model.parameters()).device):
+            for images, labels in batches_of(self.data, device_of(self.model)):
                 wanted, got = self.model(images), pruned(images)
                 error = relative_difference(got, wanted)
                 if not error <= math.sqrt(torch.finfo(wanted.dtype).eps):

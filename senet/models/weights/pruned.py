@@ -52,13 +52,15 @@ def as_pruned(net: nn.Module, info: Mapping[str, Any], tensors: Mapping[str, Ten
         what: how an error calls the file.
 
     Raises:
-        InputError: the file names no blocks of this network.
+        InputError: the file names no blocks of this network, or scales of another width.
     """
     paths = info.get(PRUNED, [])
-    blocks = {path for path, module in net.named_modules() if isinstance(module, Recalibrate)}
-    if not isinstance(paths, list) or not blocks.issuperset(map(str, paths)):
+    blocks = {path: module for path, module in net.named_modules() if isinstance(module, Recalibrate)}
+    if not isinstance(paths, list) or not all(isinstance(path, str) and path in blocks for path in paths):
         raise InputError(f"{what} has weights without the blocks {str(paths)[:80]}, which are none of this network")
-    before = {path: net.get_submodule(path) for path in paths}
+    before = {path: blocks[path] for path in paths}
+    for path, block in before.items():
+        _check_width(block, tensors.get(f"{path}.scale"), f"{what}: {path}.scale")
     try:
         for path, block in before.items():
             scale = tensors.get(f"{path}.scale")
@@ -69,3 +71,11 @@ def as_pruned(net: nn.Module, info: Mapping[str, Any], tensors: Mapping[str, Ten
         for path, block in before.items():
             net.set_submodule(path, block)
         raise
+
+
+def _check_width(block: Recalibrate, scale: Tensor | None, what: str) -> None:
+    """Refuses a scale that is not as wide as the gate was, where the layers that gave it say how wide that was."""
+    wide = {len(p) for layer in block.last for p in block.get_submodule(layer).parameters()} - {1}
+    if scale is not None and (scale.ndim != 1 or (wide and len(scale) not in wide | {1})):
+        accepted = f"({', '.join(map(str, wide)) or 'channels'},)"
+        raise InputError(f"{what} is {tuple(scale.shape)}; accepted: {accepted} or (1,); give the file of this network")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import torch
@@ -51,7 +52,8 @@ def attach(
               other map lies on, or the one with more convolutions and linear layers, if the other has one at most.
               Branches that end in a gate already are left alone.
             - ``"stages"``: the end of each stage, the outermost module that gives the last map of a resolution; the
-              stem, before the map goes more than one way, and maps of one pixel are none.
+              stem, before the map goes more than one way, and maps of one pixel are none. The last stage's may be a
+              norm of the head. Where some stages end with channels last, all are left alone.
             - ``"conv"``, ``"conv1x1"``, ``"conv3x3"``, ``"depthwise"``: behind each convolution of that kind, or
               behind the norm and the activation after it, if those are modules and alone take its map. Depthwise ones
               are no ``"conv3x3"``, and layers that compute a gate are left alone.
@@ -61,7 +63,8 @@ def attach(
             a block, each map one.
         start: ``"identity"``: the block gives its map back bit by bit, so that the network computes what it did, and
             learns from there. ``"paper"``: as the block's authors start it; for SE He's normal initialisation by
-            fan-out, biases zero.
+            fan-out, biases zero. The gate of the first is another function, such as 2 * sigmoid, which no state_dict
+            says: weights stored with one start load without a word after the other, and mean something else.
         options: the block's options, for example ``{"reduction": 8}``.
         optimizer: gets the new parameters, each in the group of the nearest parameter of its kind
             (:func:`~senet.surgery.attaching.optim.join`).
@@ -79,15 +82,15 @@ def attach(
     _check(model, "attach")
     if start not in get_args(Start):
         raise InputError(f"start is {start!r}; accepted: {', '.join(map(repr, get_args(Start)))}")
-    with torch.random.fork_rng(devices=[]):  # nobody's random numbers are used up
+    with _undisturbed(), torch.random.fork_rng(devices=[]):  # nobody's random numbers are used up
         places, left = find_places(model, where, example)
     parts = {place: model.get_submodule(place.path) for place in places}
     wrappers: dict[nn.Module, Attached] = {}
     done = Report("attached", left=left)
     for place, part in parts.items():
-        wrappers[part] = wrapper = Attached(
-            part, new_block(block, place.channels, start, options or {}, model, part), block
-        )
+        with _undisturbed():
+            new = new_block(block, place.channels, start, options or {}, model, part)
+        wrappers[part] = wrapper = Attached(part, new, block)
         count = sum(p.numel() for p in wrapper.block.parameters())
         done.taken.append((place.path, f"{wrapper.block_name}: {place.channels} channels, {count:,} parameters"))
     done.sort(model)
@@ -110,7 +113,7 @@ def detach(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
         optimizer: loses the blocks' parameters, and what it knows of them.
 
     Returns:
-        ``model``.
+        ``model``. Its :func:`~senet.surgery.report.report` is gone, and that of a model around it is as it was.
 
     Raises:
         InputError: nothing is attached, or the model is compiled, scripted, fused, folded or wrapped.
@@ -124,6 +127,13 @@ def detach(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
     exchange(model, {wrapper: wrapper.module for wrapper in wrappers})
     forget(model, "attached")
     return model
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Tensors are made on the CPU if nothing else is said, and can be trained, whatever is set around the call."""
+    with torch.device("cpu"), torch.inference_mode(False):
+        yield
 
 
 def _check(model: nn.Module, verb: str) -> None:

@@ -16,7 +16,12 @@ class Attached(nn.Module):
     Both are plain parts, so that whatever looks for convolutions, norms or blocks finds them. A state_dict names them
     as before: the module's keys are its own, and the block's begin with the block's name, as if it were a part of the
     module. Attributes that are not the wrapper's own are the module's, read or set. Only the names that PyTorch makes
-    by walking, those of ``named_modules`` and ``named_parameters``, have ``.module`` in them.
+    by walking, those of ``named_modules`` and ``named_parameters``, have ``.module`` in them: tools that change a
+    module's parameters, as pruning does, want ``model.conv2.module``, and ``torch.func.functional_call`` the names of
+    ``named_parameters``.
+
+    A norm in here does not find the version of what is loaded, and takes a missing ``num_batches_tracked`` for that of
+    an old file, which is passed over without a word.
 
     It can be indexed where the module can, but not iterated over, as that would lead around the block.
 
@@ -54,6 +59,8 @@ class Attached(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name.startswith("__"):  # how the module is copied, say, is not how the wrapper is
+                raise
             return getattr(super().__getattr__("module"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:

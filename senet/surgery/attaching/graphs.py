@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from senet.blocks.stages import Recalibrate
 from senet.surgery.attaching.maps import Maps
-from senet.surgery.chains import is_map
+from senet.surgery.chains import holds_tensors, is_map
 from senet.surgery.sites import reaching
 from senet.surgery.trace import Traced, Untraceable, trace, values
 
@@ -66,7 +66,7 @@ class Part:
 
     def takers(self, node: fx.Node) -> list[fx.Node]:
         """Nodes that compute something from a node's tensor, or return it."""
-        return [user for user in node.users if user.op == "output" or isinstance(self.values[user], Tensor)]
+        return [user for user in node.users if user.op == "output" or holds_tensors(self.values[user])]
 
     def identity_of(self, node: fx.Node) -> fx.Node | None:
         """What a node gives back as it is, in evaluation."""
@@ -74,6 +74,12 @@ class Part:
         if len(sources) != 1 or not isinstance(self.values[node], Tensor):
             return None
         return sources[0] if torch.equal(self.values[sources[0]], self.values[node]) else None
+
+    def original(self, node: fx.Node) -> fx.Node:
+        """The first of the nodes of which each gives back the one before as it is, or multiplied by constants."""
+        while (source := self.identity_of(node) or self.scaled(node)) is not None:
+            node = source
+        return node
 
     def scaled(self, node: fx.Node) -> fx.Node | None:
         """What a node multiplies by numbers that do not depend on the input."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from senet.blocks import BLOCKS
 from senet.blocks.stages import Recalibrate
@@ -61,18 +62,18 @@ class Maps:
         calls: by path, in order.
 
     Raises:
-        InputError: the model does not take the example.
+        InputError: the model does not take the example, or cannot be copied.
     """
 
     def __init__(self, model: nn.Module, example: Sequence[Any] | None) -> None:
-        self.double = study(model)
+        self.double = _studied(model)
         self._paths = {module: path for path, module in self.double.named_modules()}
         self._order: list[Given] = []
         self._seen: list[Any] = []
         hooks = [m.register_forward_hook(self._note, with_kwargs=True) for m in self.double.modules()]
         hooks.append(self.double.register_forward_pre_hook(lambda *_: self._order.clear()))  # after a size refused
         try:
-            self.inputs = traced_inputs(self.double, None if example is None else [_in_double(a) for a in example])
+            self.inputs = traced_inputs(self.double, None if example is None else tree_map(_in_double, list(example)))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -128,8 +129,19 @@ class Maps:
         gives = [self._gated[given.value] for given in calls if given.value in self._gated]
         return next(iter(around + gives), None)
 
+    def is_channels_last(self, path: str) -> bool:
+        """Whether a module that gives maps gives some with channels last."""
+        return any(self._is_channels_second(given) is False for given in self.calls[path])
+
     def _channels_last(self, given: Given) -> str | None:
         """Why a map's second dimension is not its channels; None where it is."""
+        known = self._is_channels_second(given)
+        if known is None:
+            return f"which dimension of its map {given.shape} is channels cannot be told; give another, square example"
+        return None if known else f"its map {given.shape} has channels last; blocks take (N, C, H, W)"
+
+    def _is_channels_second(self, given: Given) -> bool | None:
+        """Whether a map's second dimension is its channels; None where that cannot be told."""
         assert given.shape is not None
         _, first, second, third = given.shape
         known = self._channels_second(given.by)
@@ -139,9 +151,7 @@ class Maps:
             before = reversed(self._order[: self._order.index(given)])
             kinds = (self._channels_second(g.by) for g in before if g.shape == given.shape)
             known = next((kind for kind in kinds if kind is not None), None)
-        if known is None:
-            return f"which dimension of its map {given.shape} is channels cannot be told; give another, square example"
-        return None if known else f"its map {given.shape} has channels last; blocks take (N, C, H, W)"
+        return known
 
     def _channels_second(self, path: str) -> bool | None:
         """Whether channels come second in what a module gives, if its kind says so."""
@@ -174,6 +184,18 @@ class Maps:
             ) from error
         if missed := [path for path, wrapper in wrappers.items() if wrapper not in reached]:
             raise InputError(f"the model calls {missed[0]} by a way of its own, around a block; choose another place")
+
+
+def _studied(model: nn.Module) -> nn.Module:
+    try:
+        return study(model)
+    except RuntimeError as error:
+        if "deepcopy protocol" not in str(error):
+            raise
+        raise InputError(
+            f"{type(model).__name__} keeps tensors that it computed with gradients, which have no copy; delete them, "
+            "or run it once under torch.no_grad()"
+        ) from error
 
 
 def _in_double(value: Any) -> Any:

@@ -26,8 +26,10 @@ def join(optimizer: torch.optim.Optimizer, model: nn.Module, new: Collection[nn.
         new: the parameters.
 
     Raises:
-        InputError: the optimizer trains no other parameter of the model; it is left alone.
+        InputError: the optimizer trains no other parameter of the model, or is none that parameters can join; it is
+            left alone.
     """
+    _check(optimizer)
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     order = list(model.named_parameters())
     trained = [(i, name, p) for i, (name, p) in enumerate(order) if p in groups]
@@ -56,7 +58,11 @@ def leave(optimizer: torch.optim.Optimizer, gone: Collection[nn.Parameter]) -> N
     Args:
         optimizer: any; what else it trains is left alone.
         gone: the parameters; those it does not train are passed over.
+
+    Raises:
+        InputError: it is no optimizer that parameters can leave.
     """
+    _check(optimizer)
     unwanted = set(gone)
     for group in optimizer.param_groups:
         kept = [i for i, p in enumerate(group["params"]) if p not in unwanted]
@@ -65,3 +71,10 @@ def leave(optimizer: torch.optim.Optimizer, gone: Collection[nn.Parameter]) -> N
                 group[name][:] = [group[name][i] for i in kept]
     for p in unwanted:
         optimizer.state.pop(p, None)
+
+
+def _check(optimizer: object) -> None:
+    if not hasattr(optimizer, "param_groups"):
+        raise InputError(f"optimizer is {type(optimizer).__name__}; accepted: an optimizer of torch.optim's kind")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InputError("LBFGS keeps all parameters as one vector, which no others can join or leave; make a new one")

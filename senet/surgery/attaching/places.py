@@ -74,6 +74,8 @@ def _named(model: nn.Module, where: object) -> list[str]:
     chosen_modules: dict[nn.Module, str] = {}
     for pattern in patterns:
         matching = [path for path in modules if fnmatchcase(path, pattern)]
+        if not matching and pattern in _STRUCTURES:
+            raise InputError(f"where is {where!r}, but a structure stands alone; give where={pattern!r}")
         if not matching:
             known = [*_STRUCTURES, *modules]
             raise InputError(f"no module of {type(model).__name__} is called {pattern!r}{did_you_mean(pattern, known)}")
@@ -100,6 +102,10 @@ def _found(maps: Maps, where: str) -> Iterator[Found]:
     graphs = list(parts(maps))
     if where == "stages":
         found = list(stage_ends(graphs))
+        last = [place.path for place in found if maps.is_channels_last(place.path)]
+        if last:  # then modules with channels second lie between the stages, and end none
+            reason = f"the stage's end cannot be told, as {last[0]}, another's, has channels last"
+            found = [place if place.path in last else Found(place.path, reason) for place in found]
     elif where == "residual":
         found = [place for part in graphs for place in residual_ends(part)]
     else:

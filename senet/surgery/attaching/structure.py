@@ -53,7 +53,7 @@ def residual_ends(part: Part) -> Iterator[Found]:
 
     The longer way is the one that the other map lies on, or else has more layers after what both come from, and then
     the shorter one has one at most. What is an identity in evaluation, such as stochastic depth, and what multiplies by
-    constants, such as layer scale, comes after the end.
+    constants, such as layer scale, comes after the end; either may lie on the shorter way too.
     """
     for node in part.nodes:
         if node.target in _ADD and len(node.args) == 2:
@@ -68,8 +68,8 @@ def residual_ends(part: Part) -> Iterator[Found]:
 def _residual_end(part: Part, total: fx.Node, first: fx.Node, second: fx.Node) -> Found:
     before = {n: reaching(n, forward=False) for n in (first, second)}
     length = {n: sum(map(part.layers, before[n] - before[o])) for n, o in ((first, second), (second, first))}
-    if first in before[second] or second in before[first]:
-        end = second if first in before[second] else first
+    if part.original(first) in before[second] or part.original(second) in before[first]:
+        end = second if part.original(first) in before[second] else first
     elif length[first] == length[second] or min(length.values()) > 1:
         ways = f"{length[first]} and {length[second]} layers"
         return Found(part.where(total), f"the summands of {total.name} have {ways}, so neither is a shortcut")
@@ -127,12 +127,14 @@ def _is_norm(part: Part, node: fx.Node) -> bool:
 
 
 def _is_activation(part: Part, node: fx.Node) -> bool:
-    """Whether a module works on each number alone: shuffled ones give shuffled results."""
+    """Whether a module works on each number alone: shuffled ones give shuffled results. Or it is a PReLU."""
     module, (source, *_) = part.called(node), node.all_input_nodes
     x, y = part.values[source], part.values[node]
+    if isinstance(module, nn.PReLU):
+        return True
     if module is None or x.shape != y.shape or any(p.numel() > 1 for p in module.parameters()):
         return False
-    order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0), device="cpu")
     with torch.no_grad():
         shuffled = module(x.flatten()[order].view_as(x))
     return torch.allclose(shuffled.flatten(), y.flatten()[order], rtol=RTOL, atol=1e-12)

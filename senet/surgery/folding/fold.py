@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from senet.errors import InputError
+from senet.surgery.chains import tensors_in
 from senet.surgery.folding.gates import Maker, refusal, rewrite
 from senet.surgery.folding.hosts import Hosts
 from senet.surgery.folding.norms import TOLERANCE, fold_norms, relative_difference
@@ -115,7 +116,7 @@ def _take(hosts: Hosts, traced: Traced, sites: Sequence[Gated], done: Report) ->
         made |= makers
     with torch.no_grad():
         wanted, got = (
-            list(_flat(module(*(a.clone() for a in traced.inputs))))
+            list(tensors_in(module(*(a.clone() for a in traced.inputs))))
             for module in (traced.double, _built(traced.double, traced.graph, made))
         )
     difference = max(relative_difference(*pair) for pair in zip(got, wanted, strict=True))
@@ -138,14 +139,6 @@ def _built(root: nn.Module, graph: fx.Graph, made: dict[str, Callable[[nn.Module
             parent, _, name = path.rpartition(".")
             parts[path] = made[path](root) if path in made else getattr(root.get_submodule(parent), name)
     return fx.GraphModule(parts, copied, type(root).__name__).eval()
-
-
-def _flat(out: Any) -> Iterator[Tensor]:
-    if isinstance(out, Tensor):
-        yield out
-    else:
-        for part in out.values() if isinstance(out, dict) else out:
-            yield from _flat(part)
 
 
 def _left(hosts: Hosts) -> dict[str, str]:

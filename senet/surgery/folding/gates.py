@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from senet.surgery.chains import holds_tensors
 from senet.surgery.sites import Gated, reaching
 from senet.surgery.trace import Traced, is_norm
 
@@ -43,7 +44,7 @@ def _free_to_overwrite(traced: Traced, u: fx.Node) -> bool:
         if isinstance(module, _MAKING) or (module is not None and is_norm(module)) or node.target in _MAKERS:
             return True
         inputs = [n for n in node.all_input_nodes if isinstance(traced.values[n], Tensor)]
-        if len(inputs) != 1 or sum(isinstance(traced.values[n], Tensor) for n in inputs[0].users) != 1:
+        if len(inputs) != 1 or sum(holds_tensors(traced.values[n]) for n in inputs[0].users) != 1:
             return False
         node = inputs[0]
     return False
@@ -113,7 +114,7 @@ def _first_layer(traced: Traced, pool: fx.Node) -> tuple[fx.Node | None, Sequenc
     between: list[fx.Node] = []
     node, value = pool, traced.values
     while True:
-        users = [n for n in node.users if isinstance(value[n], Tensor)]
+        users = [n for n in node.users if holds_tensors(value[n])]
         if len(users) != 1:
             return None, ()
         if users[0].op == "call_module":

@@ -101,12 +101,12 @@ class Hosts:
 
 
 def _calls(model: nn.Module, inputs: Sequence[Any]) -> Counter[nn.Module]:
-    like = next(model.parameters())
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     calls: Counter[nn.Module] = Counter()
     hooks = [m.register_forward_pre_hook(lambda module, _: calls.update([module])) for m in model.modules()]
     try:
         with torch.no_grad():
-            model(*(torch.zeros_like(a, device=like.device) if isinstance(a, Tensor) else a for a in inputs))
+            model(*(torch.zeros_like(a, device=device) if isinstance(a, Tensor) else a for a in inputs))
     finally:
         for hook in hooks:
             hook.remove()

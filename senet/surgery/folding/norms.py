@@ -90,7 +90,7 @@ def _rest(hosts: Hosts, layer: nn.Module, norm: nn.Module) -> nn.Module:
     wide_layer, wide_norm, wide_rest = copy.deepcopy(nn.ModuleList([layer, norm, rest])).to("cpu", torch.float64)
     randomise_norms(wide_norm)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(hosts.inputs[layer][0].shape, dtype=torch.float64, generator=generator)
+    x = torch.randn(hosts.inputs[layer][0].shape, dtype=torch.float64, generator=generator, device="cpu")
     with torch.no_grad():
         wanted = wide_norm(wide_layer(x))
         _fold(wide_layer, wide_norm)

@@ -74,6 +74,8 @@ def test_own_name_then_first_call_then_globs_in_their_order():
         ({"stage*": 1}, r"no site is called 'stage\*'; known: layer1.0.se"),
         ({"layer1*": "means"}, "is 'means'; did you mean 'mean'"),
         ({"layer1*": None}, "is None; accepted: a number"),
+        ({"layer1*": float("nan")}, "is nan; accepted: a finite number"),
+        ({"layer1*": -float("inf")}, "is -inf; accepted: a finite number"),
         ({"layer1*": True}, "is True; accepted: a number"),
         ({"layer1*": torch.rand(2, 3, 1, 1)}, r"shape is \(2, 3, 1, 1\); accepted: \(channels,\)"),
         ([("layer1*", 1)], "edit is list; accepted: site names or globs"),

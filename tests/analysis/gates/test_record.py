@@ -107,7 +107,7 @@ def test_outputs_unchanged_and_no_hook_left(net):
     images = torch.randn(2, 1, 8, 8)
     plain = net(images)
     with record(net):
-        assert hooks(net) == 5  # of three gates, and of the network's own begin and end
+        assert hooks(net) == 6  # of three gates, and where a pass of the network begins, is through, and ends
         assert torch.equal(net(images), plain)
     assert hooks(net) == 0
 
@@ -222,7 +222,7 @@ class TestStatistics:
             with pytest.raises(InputError, match="no labels for 2 classes; give them before each batch"):
                 net(images)
             recording.labels = torch.tensor([0, 1, 1])
-            with pytest.raises(InputError, match=r"gates \(2, 16\) with labels \(3,\)"):
+            with pytest.raises(InputError, match="3 labels for the gates of 2 images"):
                 net(images)
             recording.labels = torch.tensor([1, 1])
             net(images)
@@ -248,7 +248,9 @@ class TestStatistics:
     def test_hold_the_same_memory_after_many_batches(self, net):
         def held():
             gc.collect()
-            alive = [thing.untyped_storage() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+            alive = [
+                thing.untyped_storage() for thing in gc.get_objects() if type(thing) in (torch.Tensor, nn.Parameter)
+            ]
             return sum({storage.data_ptr(): storage.nbytes() for storage in alive}.values())
 
         images = torch.randn(8, 1, 8, 8)
@@ -356,6 +358,88 @@ def test_copies_made_meanwhile_share_the_recording(net):
         twin = copy.deepcopy(net)
         twin.layer1(torch.randn(2, 16, 8, 8))
     assert len(recording.gates["layer1.0.se"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [
+        (lambda: SqueezeExcite(3, reduction=1), lambda m, x: m(x)),
+        (lambda: FunctionalUnit().eval(), lambda m, x: m(x)),
+        (lambda: FunctionalUnit().eval(), lambda m, x: m(x=x)),
+    ],
+    ids=["ours", "written down", "by keyword"],
+)
+def test_copies_made_meanwhile_are_free_afterwards(make, call):
+    """As of an average of weights, or of the best network so far."""
+    model, images = make(), torch.randn(2, 3, 8, 8)
+    plain = model(images)
+    with record(model, edit={"*": 0.0}) as recording:
+        best = copy.deepcopy(model)
+        assert not best(images).any()
+    assert torch.equal(call(best, images), plain)
+    assert {len(gates) for gates in recording.gates.values()} == {2}
+
+
+def test_a_copy_of_a_recorded_model_is_recorded_by_itself():
+    model, images = FunctionalUnit().eval(), torch.randn(2, 3, 8, 8)
+    plain = model(images)
+    with record(model) as first:
+        twin = copy.deepcopy(model)
+        with record(twin, edit={"*": 0.0}) as second:
+            assert torch.equal(model(images), plain)
+            assert not twin(images).any()
+        assert {len(gates) for gates in first.gates.values()} == {len(gates) for gates in second.gates.values()} == {2}
+    assert type(model) is FunctionalUnit
+    with record(twin) as again:
+        assert torch.equal(twin(images), plain)
+    assert {len(gates) for gates in again.gates.values()} == {2}
+    assert type(model) is FunctionalUnit
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_pass_that_fails_does_not_count(statistics):
+    """As one that runs out of memory and is tried again in halves."""
+
+    class Limited(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = SqueezeExcite(4, reduction=2), SqueezeExcite(4, reduction=2)
+
+        def forward(self, x):
+            x = self.first(self.first(x))
+            if len(x) > 2:
+                raise MemoryError
+            return self.second(x)
+
+    model, images = Limited(), torch.randn(4, 4, 3, 3)
+    with record(model, statistics=statistics, example=(images[:2],)) as recording:
+        with pytest.raises(MemoryError):
+            model(images)
+        assert recording.sites == ("first", "second")
+        for half in images.split(2):
+            model(half)
+    if statistics:
+        counts = {site: int(found.count) for site, found in recording.statistics.sites.items()}
+    else:
+        counts = {site: len(gates) for site, gates in recording.gates.items()}
+    assert counts == {"first": 4, "second": 4, "first#2": 4}
+
+
+@pytest.mark.parametrize("wanted", [{"se#2": 2.0}, {"se": 2.0}])
+def test_edits_of_single_calls_and_checkpointed_activations(wanted):
+    class Checkpointed(Twice):
+        def forward(self, x):
+            return checkpoint(self.se, checkpoint(self.se, x, use_reentrant=False) + 1, use_reentrant=False)
+
+    model, x = Checkpointed(), torch.randn(2, 4, 3, 3, requires_grad=True)
+    with record(model, edit=wanted):
+        out = model(x)
+        if "se#2" in wanted:
+            with pytest.raises(InputError, match="'se', whose activations are checkpointed"):
+                out.sum().backward()
+        else:
+            out.sum().backward()
+            torch.testing.assert_close(x.grad, torch.full_like(x, 4.0))
 
 
 class FunctionalUnit(nn.Module):

@@ -69,6 +69,15 @@ def test_still_dead_saturated():
     assert site.share_between == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("value", "inside"), [(0.0, True), (1.0, True), (-0.1, False), (1.1, False), (torch.nan, False)]
+)
+def test_whether_means_lie_from_0_to_1(value, inside):
+    statistics = GateStatistics()
+    statistics.add("se", torch.tensor([[0.5, value]]))
+    assert statistics.sites["se"].within_one is inside
+
+
 def test_gates_that_never_move_have_no_shares():
     site = measured(np.full((4, 3), 0.5), np.array([0, 0, 1, 1]), batch=4)
     assert math.isnan(site.share_between)
@@ -82,8 +91,10 @@ def test_labels_outside_the_classes(labels):
 
 
 def test_gates_and_labels_that_do_not_match():
-    with pytest.raises(InputError, match="runs twice"):
-        GateStatistics(CLASSES).update("se", torch.rand(4, 3), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="2 labels for the gates of 3 images; give one for each image"):
+        GateStatistics(CLASSES).update("se", torch.rand(3, 3), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match=r"gates \(3,\); accepted: \(images, channels\)"):
+        GateStatistics().add("se", torch.rand(3))
     statistics = GateStatistics(CLASSES)
     statistics.update("se", torch.rand(2, 3), torch.tensor([0, 1]))
     with pytest.raises(InputError, match="had 3 gates and now has 5"):

@@ -11,6 +11,7 @@ from torch import nn
 from senet.analysis.gates.record import record
 from senet.analysis.lab.excite import PAPER_CLASSES, excite
 from senet.analysis.lab.leave_out import ALL
+from senet.blocks import create_block
 from senet.errors import InputError
 from senet.models import create_model
 
@@ -186,3 +187,58 @@ def test_models_that_cannot_be(net):
         excite(net, batches(), [*NAMES, "one more"])
     with pytest.raises(InputError, match="there is one class; give the names of at least two"):
         excite(net, batches(), ["one"])
+
+
+def test_none_of_the_papers_classes_has_images(net):
+    classes = [f"n0000000{k}" for k in range(3)] + list(PAPER_CLASSES)
+    found = excite(net, [(x, labels % 3) for x, labels in batches()], classes)
+    assert found.chosen == (0, 1, 2)
+    with pytest.raises(InputError, match="class 'n01443537' has no image"):
+        excite(net, [(x, labels % 3) for x, labels in batches()], classes, chosen=["goldfish"])
+    assert excite(net, [(x, labels * 0 + 1) for x, labels in batches()], classes).chosen == (1,)
+
+
+def test_classes_by_two_names(net):
+    classes = ["n00000001", "n00000002", "n00000003", *PAPER_CLASSES]
+    assert excite(net, batches(), classes, chosen=["goldfish", "n01443537", "pug"]).chosen == (3, 4)
+    with pytest.raises(InputError, match="two classes are called 'crane'"):
+        excite(net, batches(), ["a", "crane", "b", "c", "crane", "d", "e"])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_not_finite(net, value):
+    with torch.no_grad():
+        net.fc.bias[3] = value
+    with pytest.raises(InputError, match="outputs that are not finite in batch 1"):
+        excite(net, batches(), NAMES)
+
+
+class Twice(nn.Module):
+    def __init__(self, passes=None):
+        super().__init__()
+        self.conv, self.se, self.fc = nn.Conv2d(1, 16, 3, padding=1), create_block("cbam", 16), nn.Linear(16, 7)
+        self.passes = passes
+
+    def forward(self, x):
+        x = self.se(self.conv(x))
+        return self.fc((x if len(x) == self.passes else self.se(x)).amax((2, 3)))
+
+
+def test_a_block_that_is_used_twice():
+    found = excite(Twice(), batches(), NAMES, portraits=1, blocks="*spatial*")
+    assert list(found.sites) == list(found.portraits[0].deviations) == ["se.spatial", "se.spatial#2"]
+    assert found.planes == ("se.spatial", "se.spatial#2")
+    assert (found.blocks, found.looked_at) == (4, "blocks looked at (2 of 4)")
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_which_gates_differ_over_positions():
+    found = excite(Twice(), batches(), NAMES, portraits=0)
+    assert found.planes == ("se.spatial", "se.spatial#2")
+    assert (found.blocks, found.looked_at, found.called(ALL)) == (4, "blocks", ALL)
+
+
+def test_a_block_that_does_not_run_for_all_images():
+    given = [*batches(2), (torch.randn(5, 1, 8, 8), torch.arange(5))]
+    with pytest.raises(InputError, match=r"block 'se.channel#2' ran for 24 of 29 images"):
+        excite(Twice(passes=5), given, NAMES)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from senet.analysis.lab.answer import answer
 from senet.analysis.lab.excite import excite
+from senet.analysis.lab.leave_out import ALL
 from senet.analysis.lab.page import check_folder, panels, write_excitation
 from senet.errors import InputError
 from senet.models import create_model
@@ -70,8 +72,8 @@ def test_what_is_written(found, written):
 def test_the_page(found, written):
     html = written[0].read_text()
     order = [
-        "The gates of a &lt;net&gt;</h1>", 'class="verdict"', "all blocks", "Which channels", "How much the gates",
-        "Some images",
+        "The gates of a &lt;net&gt;</h1>", 'class="verdict"', "the blocks looked at (2 of 3)", "Which channels",
+        "How much the gates", "Some images",
     ]  # fmt: skip
     places = [html.index(part) for part in order]
     assert places == sorted(places)
@@ -144,3 +146,21 @@ def test_in_a_browser(browser, written, width, scheme):
     assert page.evaluate(letters) >= 9
     assert problems == []
     context.close()
+
+
+def test_gates_over_positions_are_told_of_without_images_too(tmp_path):
+    page, _ = write_excitation(lab("cbam", portraits=0), tmp_path)
+    assert "made the same everywhere" in page.read_text()
+    page, _ = write_excitation(lab(portraits=0), tmp_path)
+    assert "over positions" not in page.read_text()
+
+
+def test_figures_of_the_same_file_name_are_numbered(tmp_path):
+    found = lab(portraits=0, blocks="layer1*")
+    (name,) = found.sites
+    alike = [name.replace(".se", end) for end in (".se:2", ".se#2", ".SE#2")]
+    effects = tuple(replace(e, site=site) for site in (*alike, ALL) for e in found.leave_out.effects)
+    changed = {key: {site: getattr(found, key)[name] for site in alike} for key in ("sites", "spectra", "similarity")}
+    write_excitation(replace(found, **changed, leave_out=replace(found.leave_out, effects=effects)), tmp_path)
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {f"figure6-layer1.0.{end}.svg" for end in ("se_2", "se_2-2", "SE_2-3")} <= files

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from senet.analysis.pruning.judge import batches_of, hits, judge
+from senet.analysis.pruning.judge import batches_of, device_of, hits, judge
 from senet.errors import InputError
 
 CPU = torch.device("cpu")
@@ -29,6 +29,12 @@ def test_judging_goes_through_all_batches_in_order():
 def test_a_list_can_be_gone_through_again():
     data = [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.uint8))]
     assert len(list(batches_of(data, CPU))) == len(list(batches_of(data, CPU))) == 1
+
+
+def test_where_a_model_is():
+    assert device_of(nn.Linear(2, 2, device="meta")) == torch.device("meta")
+    assert device_of(nn.BatchNorm2d(2, affine=False, device="meta")) == torch.device("meta")
+    assert device_of(nn.ReLU()) == CPU
 
 
 @pytest.mark.parametrize(

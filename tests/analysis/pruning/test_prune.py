@@ -7,6 +7,7 @@ import pytest
 import torch
 from timm.layers import SEModule
 from torch import nn
+from torch.utils.data import TensorDataset
 from torchvision.ops import SqueezeExcitation
 
 import senet
@@ -16,6 +17,7 @@ from senet.analysis.pruning.prune import prune
 from senet.blocks import create_block
 from senet.errors import InputError
 from senet.models import create_model
+from senet.surgery.constant import held
 from senet.surgery.trace import randomise_norms
 
 CLASSES = 10
@@ -209,7 +211,9 @@ X, Y = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long)
     [
         (iter([(X, Y)]), {}, "which is gone after one pass"),
         (((X, Y) for _ in range(3)), {}, "data is a generator, which is gone after one pass"),
-        (5, {}, "data is a int"),
+        (5, {}, "data is a int, which holds no batches; give a list or a DataLoader of batches"),
+        (TensorDataset(X, Y), {}, "data is a TensorDataset, which holds no batches; give a DataLoader over it"),
+        ([(X, Y)], {"sites": []}, "sites is empty"),
         ([], {}, "data holds no image"),
         ([X], {}, "batch 0 is a Tensor"),
         ([(X, Y.float())], {}, "labels torch.float32"),
@@ -240,6 +244,30 @@ def test_networks_that_cannot_be_pruned():
         prune(create_model("cifar_seresnet8", num_classes=4), [(X, Y)], metric="top5")
     with pytest.raises(InputError, match="accepted: one score a class"):
         prune(nn.Sequential(nn.Conv2d(3, 8, 3), create_block("se", 8)), [(X, Y)])
+
+
+def test_while_a_recording_runs():
+    model = network()
+    with record(model), pytest.raises(InputError, match="are being recorded; end the recording first"):
+        prune(model, [(X, Y)])
+
+
+def test_a_network_without_parameters():
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    with pytest.raises(InputError, match="no map that is gated"):
+        prune(nn.Sequential(nn.ReLU(), *pool), [(X, Y)])
+
+
+def test_gates_that_are_constants_singly_and_not_together(monkeypatch):
+    def one_by_one(model, values, *, example=None):
+        if len(values) > 1:
+            raise InputError("one layer cannot take two")
+        return held(model, values, example=example)
+
+    monkeypatch.setattr("senet.analysis.pruning.prune.held", one_by_one)
+    with pytest.raises(InputError, match="but not all of them together: one layer cannot take two") as raised:
+        prune(network(), [(X, Y)])
+    assert "cannot take two" in str(raised.value.__cause__)
 
 
 def test_data_that_changes():

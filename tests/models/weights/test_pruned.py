@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from senet.blocks import create_block
 from senet.errors import InputError
 from senet.models import create_model
 from senet.models.weights.files import load_into, write_tensors
@@ -55,10 +56,37 @@ def test_blocks_come_back_if_the_weights_do_not_fit(tmp_path, randomise):
         create_model(NAME, pretrained=tmp_path / "cut.safetensors")
 
 
-@pytest.mark.parametrize("said", ["layer1.0.se", ["layer9.0.se"], ["conv1"], [""], [3], {"layer1.0.se": 1}])
+@pytest.mark.parametrize(
+    "said", ["layer1.0.se", ["layer9.0.se"], ["conv1"], [""], [3], [["conv1"]], {"layer1.0.se": 1}]
+)
 def test_what_is_no_list_of_blocks(said):
     with (
         pytest.raises(InputError, match="it has weights without the blocks"),
         as_pruned(create_model(NAME), {PRUNED: said}, {}, what="it"),
     ):
         pass
+
+
+def test_a_block_named_by_a_number():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), create_block("se", 16))
+    with pytest.raises(InputError, match=r"without the blocks \[1\]"), as_pruned(net, {PRUNED: [1]}, {}, what="it"):
+        pass
+
+
+@pytest.mark.parametrize("shape", [(7,), (16, 1), ()])
+@pytest.mark.parametrize("block", ["se", "srm"])
+def test_a_scale_of_another_width(block, shape):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), create_block(block, 16))
+    info, tensors = {PRUNED: ["1"]}, {"1.scale": torch.ones(shape)}
+    with (
+        pytest.raises(InputError, match=r"it: 1.scale is \(.*; accepted: \(16,\) or \(1,\)"),
+        as_pruned(net, info, tensors, what="it"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("block", ["se", "eca", "simam"])
+def test_a_scale_of_the_same_width(block):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), create_block(block, 16))
+    with as_pruned(net, {PRUNED: ["1"]}, {"1.scale": torch.ones(16)}, what="it"):
+        assert isinstance(net[1], ChannelScale)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import senet
 from senet.errors import InputError
 from senet.surgery.attaching.attached import Attached
+from senet.surgery.report import report
 from senet.surgery.strip import strip
 from senet.surgery.swap import Rewritten
 
@@ -310,6 +311,50 @@ def test_wrong_words_are_refused():
     refused(small(), "no block is called 'sse'", block="sse")
     refused(small(), "has no option 'ratio'", options={"ratio": 4})
     refused(small(), "start='paper'", options={"gate": "relu"})
+
+
+def test_what_is_of_another_kind_is_refused():
+    refused(small(), "block is <class .*>; accepted: a name, 'se', ", block=senet.blocks.SqueezeExcite)
+    refused(small(), r"block 'se': options is \['reduction'\]; accepted: names and values", options=["reduction"])
+    refused(small(), "optimizer is list; accepted: an optimizer", optimizer=[1])
+    refused(small(), "but a structure stands alone; give where='residual'$", where=["residual", "stages"])
+
+
+def test_a_model_that_keeps_what_it_computed_is_refused():
+    model = small()
+    model.last = model(torch.randn(2, 3, 32, 32))
+    refused(model, "^ResNet keeps tensors that it computed with gradients, which have no copy; ")
+
+
+def test_what_is_set_around_the_call_does_not_matter():
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    before = run(model, x)
+    with torch.device("meta"), torch.inference_mode():
+        senet.attach(model)
+    assert torch.equal(run(model, x), before)
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.layer1[0].bn2.se.fc2.parameters())
+    with torch.device("meta"):
+        assert report(senet.fuse(model)).taken
+    assert torch.allclose(run(model, x), before, atol=1e-5)
+
+
+class Lists(nn.Module):
+    """Takes a list of images, as detection networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small()
+
+    def forward(self, images: list[Tensor]) -> list[Tensor]:
+        return [self.net(image[None]) for image in images]
+
+
+def test_an_example_may_hold_lists():
+    model = Lists().eval()
+    senet.attach(model, example=([torch.randn(3, 32, 32), torch.randn(3, 48, 32)],))
+    assert sum(isinstance(m, Attached) for m in model.modules()) == 9
+    refused(model, r"of shape \(3, 32\) ", where="net.layer1", example=([torch.randn(3, 32)],))
 
 
 def test_an_exception_in_the_middle_changes_nothing(monkeypatch):

@@ -34,6 +34,15 @@ BLOCK = [f"{layer}.{part}" for layer in ("fc1", "fc2") for part in ("weight", "b
 NEW = [f"0.1.se.{name}" for name in BLOCK] + [f"0.se.{name}" for name in BLOCK]
 
 
+def test_a_module_that_copies_itself_is_copied_with_its_block():
+    model, x = network(), torch.randn(2, 8, 6, 6)
+    wrapper = Attached(torch.fx.symbolic_trace(model[2]), SqueezeExcite(4, hidden_channels=2), "se")
+    for part in (wrapper, nn.Sequential(wrapper)):
+        copied = copy.deepcopy(part)
+        assert type(copied) is type(part)
+        assert torch.equal(copied(x), part(x))
+
+
 def test_it_is_the_block_of_the_module():
     model, x = network(), torch.randn(2, 3, 6, 6)
     inner = model[0][1]

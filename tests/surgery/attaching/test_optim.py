@@ -126,3 +126,14 @@ def test_the_optimizer_of_another_model_is_refused_and_nothing_is_changed():
     assert len(optimizer.param_groups[0]["params"]) == len(list(other.parameters()))
     with pytest.raises(InputError, match="no blocks attached"):
         senet.report(model)
+
+
+def test_lbfgs_is_refused_and_left_alone():
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    with pytest.raises(InputError, match=r"^LBFGS keeps all parameters as one vector, .*; make a new one$"):
+        senet.attach(model, optimizer=optimizer)
+    senet.attach(model)
+    with pytest.raises(InputError, match=r"^LBFGS keeps all parameters as one vector"):
+        senet.detach(model, optimizer=optimizer)
+    senet.detach(model)

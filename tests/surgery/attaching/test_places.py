@@ -76,7 +76,7 @@ RESIDUAL = {
     "torchvision/mobilenet_v2": (["features.3.conv.3", "features.16.conv.3"], 10),
     "timm/efficientnet_b0": (["blocks.1.1.bn3", "blocks.5.3.bn3"], 9),
     "timm/regnetx_002": (["s1.b1.conv3.bn", "s4.b7.conv3.bn"], 13),
-    "timm/poolformerv2_s12": (["stages.0.blocks.0.mlp.fc2", "stages.3.blocks.1.mlp.fc2"], 12),
+    "timm/poolformerv2_s12": (["stages.0.blocks.0.token_mixer", "stages.3.blocks.1.mlp.fc2"], 24),
 }
 
 STAGES = {
@@ -336,3 +336,36 @@ def test_the_model_is_not_touched():
     assert list(map(id, model.modules())) == list(map(id, modules))
     assert not any(m._forward_hooks for m in model.modules())
     assert model.training
+
+
+def test_a_shortcut_of_a_module_that_does_nothing_hides_no_branch():
+    branch = nn.Sequential(nn.BatchNorm2d(8), nn.AvgPool2d(3, 1, 1))  # without layers, as PoolFormer's
+    assert paths(nn.Sequential(nn.Conv2d(3, 8, 1), Unit(branch, nn.Identity())), "residual") == ["1.branch.1"]
+
+
+def test_a_prelu_of_each_channel_is_an_activation():
+    model = nn.Sequential(*conv_norm(3, 8, nn.PReLU(8)), *conv_norm(8, 8, nn.PReLU()))
+    assert paths(model, "conv") == ["2", "5"]
+
+
+class ChannelsLast(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1))
+
+
+def test_stages_with_channels_last_leave_no_others():
+    def stage(width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), Unit(conv_norm(width, width)))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.pool = stage(8), nn.AvgPool2d(2)
+            self.second = nn.Conv2d(8, 16, 1)
+            self.last = ChannelsLast(nn.Linear(16, 24))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.second(self.pool(self.first(x))))
+
+    with pytest.raises(InputError, match=r"first: the stage's end cannot be told, as last, another's, has channels"):
+        find_places(Net(), "stages", None)
