@@ -86,8 +86,8 @@ def _reasons(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     if "rounding" in line["fold"]:
         times = line["fold"]["difference"] / line["fold"]["rounding"]
         yield (
-            f"`fold` differs by more than {ALLOWED:g}: in brackets, times what the last bit of the input or another order "
-            "of sums makes in the network itself",
+            f"`fold` differs by more than {ALLOWED:g}: in brackets, times what the last bit of the input or another "
+            "order of sums makes in the network itself",
             round(times, 1),
         )
 
