@@ -60,11 +60,6 @@ class Excitation:
         """What a row of ``leave_out`` is called: a block's name, or "all blocks", or which of them."""
         return f"the {self.looked_at}" if target == ALL and self.looked_at != "blocks" else target
 
-    def within_one(self, name: str) -> bool:
-        """Whether the mean gates of a block lie from 0 to 1, as a sigmoid's, so that the ends mean shut and open."""
-        mean = self.sites[name].mean
-        return bool(mean.min() >= 0) and bool(mean.max() <= 1)
-
     def to_dict(self) -> dict[str, Any]:
         """As what JSON can write: of the classes the chosen ones alone, null for what is not defined."""
         return {
@@ -103,8 +98,8 @@ class Excitation:
             "std": _numbers(site.std),
             "share_between": _numbers(torch.tensor(site.share_between)),
             "still": site.still,
-            "dead": site.dead if self.within_one(name) else None,
-            "saturated": site.saturated if self.within_one(name) else None,
+            "dead": site.dead if site.within_one else None,
+            "saturated": site.saturated if site.within_one else None,
             "effective_rank": spectrum.effective_rank,
             "participation_ratio": spectrum.participation_ratio,
             "class_means": {self.classes[k]: _numbers(site.class_means[k]) for k in self.chosen},

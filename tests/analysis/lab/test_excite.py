@@ -105,7 +105,7 @@ def test_gates_that_are_no_sigmoids(gate):
     for name in ("layer1.0.se", "layer2.0.se", "layer3.0.se"):
         nn.init.normal_(net.get_submodule(name).fc2.bias, std=3.0)
     found = excite(net, batches(), NAMES)
-    assert not found.within_one("layer1.0.se")
+    assert not found.sites["layer1.0.se"].within_one
     assert found.to_dict()["blocks"]["layer1.0.se"]["dead"] is None
 
 
