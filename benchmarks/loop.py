@@ -32,7 +32,7 @@ from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Data, Model, Optim, Recipe, Schedule
-from senet.train.rundir import build_model
+from senet.train.start import initial_model
 from senet.train.trained import read_trained
 
 BOUND = 0.03  # what the loop may cost
@@ -43,9 +43,9 @@ class BareLoop:
     """A loop as a tutorial writes it, one step at a time."""
 
     def __init__(self, recipe: Recipe, batches: list[tuple[torch.Tensor, torch.Tensor]], classes: int) -> None:
-        torch.manual_seed(recipe.run.seed)
         self.device = batches[0][0].device
-        self.model = build_model(recipe.model, recipe.data.channels, classes).to(self.device).train()
+        model = initial_model(recipe.model, recipe.data.channels, classes, seed=recipe.run.seed)
+        self.model = model.to(self.device).train()
         self.optimizer = make_optimizer(self.model, recipe.optim)
         self.batches = iter(batches)
 

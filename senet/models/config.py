@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 from torch import nn
 
@@ -79,6 +79,11 @@ class NetConfig:
                 )
             options["hidden_channels"] = hidden
         return create_block(self.attn, channels, options)
+
+    def without_blocks(self, **changes: Any) -> Self:
+        """The options of the plain twin, and some changed."""
+        placement = {f.name: f.default for f in fields(self) if f.name == "placement"}  # where a family has one
+        return replace(self, attn=None, attn_options={}, stages=None, **placement, **changes)
 
     def drop_path_rates(self, units: int) -> list[float]:
         """The probability of leaving out each of the residual units, from first to last."""

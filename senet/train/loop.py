@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from senet.errors import InputError
 from senet.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from senet.train.data import load_data, make_loader
+from senet.train.data import ImageSet, load_data, make_loader
 from senet.train.data.randomness import stream
 from senet.train.evaluate import Evaluation, evaluate
 from senet.train.meter import Meter
@@ -27,12 +27,20 @@ from senet.train.recipe import Recipe, Run
 from senet.train.results import Results
 from senet.train.rundir import build_model, check_folder, open_folder, read_summary
 from senet.train.schedule import lr_factor
+from senet.train.start import initial_model
 from senet.train.watch import Audience, TensorBoard, Watch, require_tensorboard
 
 __all__ = ["train"]
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence[Watch] = ()) -> dict[str, Any]:
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    watchers: Sequence[Watch] = (),
+    images: tuple[ImageSet, ImageSet] | None = None,
+) -> dict[str, Any]:
     """Trains a network and leaves everything about it in a folder.
 
     Runs on a CPU, on one GPU, or on many where it is started by ``accelerate launch`` or ``torchrun``; the batch size
@@ -45,6 +53,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
         out: the run's folder; :mod:`senet.train.rundir` says what it holds.
         resume: go on with the run in ``out``; start it where there is none.
         watchers: are told what happens.
+        images: those of ``recipe.data`` to train on and to validate with, where they are read already.
 
     Returns:
         The run's summary, as in ``summary.json``.
@@ -62,21 +71,29 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, watchers: Sequence
         accelerator = _accelerator(recipe.run, stack)
         audience = Audience(watchers if accelerator.is_main_process else ())
         stack.callback(audience.close)
-        return _train(recipe, out, resume=resume, accelerator=accelerator, audience=audience)
+        train_set, val_set = images or load_data(recipe.data, progress=audience.loading)
+        return _train(recipe, out, train_set, val_set, resume=resume, accelerator=accelerator, audience=audience)
 
 
-def _train(recipe: Recipe, out: Path, *, resume: bool, accelerator: Accelerator, audience: Audience) -> dict[str, Any]:
+def _train(
+    recipe: Recipe,
+    out: Path,
+    train_set: ImageSet,
+    val_set: ImageSet,
+    *,
+    resume: bool,
+    accelerator: Accelerator,
+    audience: Audience,
+) -> dict[str, Any]:
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     spec, schedule, run = recipe.data, recipe.schedule, recipe.run
     first_process = accelerator.is_main_process
 
     # Data, network, optimizer.
-    train_set, val_set = load_data(spec, progress=audience.loading)
     layout = {"device": device, "rank": rank, "world": world, "channels_last": run.channels_last}
     batches = make_loader(train_set, spec, train=True, seed=run.seed, accumulate=run.accumulate, **layout)
     val_batches = make_loader(val_set, spec, train=False, seed=run.seed, **layout)
-    torch.manual_seed(run.seed)
-    model = build_model(recipe.model, spec.channels, len(train_set.classes)).to(device)
+    model = initial_model(recipe.model, spec.channels, len(train_set.classes), seed=run.seed).to(device)
     if run.channels_last:
         model = model.to(memory_format=torch.channels_last)
     average = None if run.ema_decay is None else _moving_average(model, run.ema_decay)

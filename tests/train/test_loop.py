@@ -15,7 +15,8 @@ from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Recipe
-from senet.train.rundir import build_model, read_metrics, read_summary
+from senet.train.rundir import read_metrics, read_summary
+from senet.train.start import initial_model
 from senet.train.trained import read_trained
 from senet.train.watch import Watch
 
@@ -45,8 +46,7 @@ def test_equals_a_bare_loop_bit_for_bit(tiny, tmp_path):
     summary = train(recipe, tmp_path)
     train_set, _ = load_data(recipe.data)
     loader = make_loader(train_set, recipe.data, train=True, seed=0, device=torch.device("cpu"))
-    torch.manual_seed(0)
-    model = build_model(recipe.model, 3, 10).train()
+    model = initial_model(recipe.model, 3, 10, seed=0).train()
     optimizer = make_optimizer(model, recipe.optim)
     for epoch in range(3):
         for images, labels in loader.batches(epoch):
@@ -126,12 +126,12 @@ def test_accumulation_steps_on_the_mean_gradient(tiny, tmp_path, monkeypatch):
         torch.manual_seed(0)
         return torch.nn.Sequential(torch.nn.Conv2d(channels, 8, 3), torch.nn.Flatten(), torch.nn.LazyLinear(classes))
 
-    def build(*arguments):
+    def build(*arguments, seed):
         model = without_norms(*arguments)
         model(torch.zeros(1, 3, 16, 16))
         return model
 
-    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(loop, "initial_model", build)
     recipe = tiny.override({"optim.momentum": 0.0, "optim.nesterov": False, "schedule.epochs": 1})
     losses = {}
     for accumulate in (1, 2, 4):
@@ -159,8 +159,7 @@ def test_norms_freeze_with_the_first_epoch_after_their_share_of_the_training(tin
     train(recipe, tmp_path)
     train_set, _ = load_data(recipe.data)
     loader = make_loader(train_set, recipe.data, train=True, seed=0, device=torch.device("cpu"))
-    torch.manual_seed(0)
-    model = build_model(recipe.model, 3, 10).train()
+    model = initial_model(recipe.model, 3, 10, seed=0).train()
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     optimizer = make_optimizer(model, recipe.optim)
     for epoch in range(3):
@@ -181,8 +180,7 @@ def test_norms_freeze_with_the_first_epoch_after_their_share_of_the_training(tin
 def test_clipping_bounds_the_step(tiny, tmp_path):
     recipe = tiny.override({"optim.clip_grad_norm": 1e-9, "optim.weight_decay": 0.0, "schedule.epochs": 1})
     train(recipe, tmp_path)
-    torch.manual_seed(0)
-    fresh = build_model(recipe.model, 3, 10)
+    fresh = initial_model(recipe.model, 3, 10, seed=0)
     trained = weights(tmp_path)
     assert all(torch.allclose(p, trained[name], atol=1e-7) for name, p in fresh.named_parameters())
 
@@ -190,14 +188,13 @@ def test_clipping_bounds_the_step(tiny, tmp_path):
 def test_channels_last_reaches_the_network(tiny, tmp_path, monkeypatch):
     seen = []
 
-    def watched(*arguments):
-        model = build_model(*arguments)
-        if next(model.parameters()).device.type != "meta":
-            hook = lambda module, inputs: seen.append((module, inputs[0]))  # noqa: E731
-            model.layer2.register_forward_pre_hook(hook)
+    def watched(*arguments, seed):
+        model = initial_model(*arguments, seed=seed)
+        hook = lambda module, inputs: seen.append((module, inputs[0]))  # noqa: E731
+        model.layer2.register_forward_pre_hook(hook)
         return model
 
-    monkeypatch.setattr(loop, "build_model", watched)
+    monkeypatch.setattr(loop, "initial_model", watched)
     train(tiny.override({"run.channels_last": True, "schedule.epochs": 1}), tmp_path)
     module, x = seen[0]
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -216,8 +213,7 @@ def test_adamw_equals_a_bare_loop(tiny, tmp_path):
     train(recipe, tmp_path)
     train_set, _ = load_data(recipe.data)
     loader = make_loader(train_set, recipe.data, train=True, seed=0, device=torch.device("cpu"))
-    torch.manual_seed(0)
-    model = build_model(recipe.model, 3, 10).train()
+    model = initial_model(recipe.model, 3, 10, seed=0).train()
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 1e-4},
