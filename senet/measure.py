@@ -10,13 +10,15 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-__all__ = ["Ratio", "device_name", "in_turn", "ratio"]
+__all__ = ["Ratio", "device_name", "in_turn", "ratio", "source_commit"]
 
 _RESAMPLES = 2000
 
@@ -88,3 +90,19 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def source_commit() -> str | None:
+    """The commit that this package's source is at, with ``-dirty`` where files differ; None outside its repository."""
+    here = Path(__file__)
+    try:
+        # Installed, it may lie in somebody else's repository, which does not know the file.
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "describe", "--always", "--dirty", "--exclude=*")
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or no repository of ours
+        return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    return done.stdout.strip()
