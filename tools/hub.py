@@ -122,7 +122,7 @@ def _sizes(full_name: str, cfg: PretrainedCfg, scores: Scores) -> Iterator[dict[
 def render(table: dict[str, dict[str, dict[str, Any]]], *, version: str, commit: str) -> str:
     """The table as TOML."""
     lines = [
-        "# Pretrained weights on the hub, for pretrained.py. Written by tools/hub.py, not by hand.",
+        "# Pretrained weights on the hub, for hub.py. Written by tools/hub.py, not by hand.",
         f"timm = {json.dumps(version)}",
         f"scores = {json.dumps('huggingface/pytorch-image-models, results/results-imagenet.csv at ' + commit)}",
     ]

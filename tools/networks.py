@@ -14,10 +14,11 @@ from senet.models import list_models
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
 HEAD = """# The networks
 
-Written by `tools/networks.py` from the registry, `senet/published.toml` and `senet/models/weights/hub.toml`; not by
-hand. Parameters and multiply-adds are counted, not computed by a formula: one image of the size given, on the meta
-device. The error is the published top-1 of one crop, in percent; a dash where it was published of a variant only.
-`senet info NAME` says more of each.
+Written by `tools/networks.py` from the registry, `senet/published.toml`, `senet/models/weights/hub.toml` and the
+records in `senet/models/weights/own`; not by hand. Parameters and multiply-adds are counted, not computed by a formula:
+one image of the size given, on the meta device. The error is the published top-1 of one crop, in percent; a dash where
+it was published of a variant only. Weights: how many there are, on the hub or in the package. `senet info NAME` says
+more of each.
 
 | network | px | parameters | multiply-adds | error, % | published in | weights | source |
 |---|--:|--:|--:|--:|---|--:|---|

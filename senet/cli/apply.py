@@ -79,5 +79,5 @@ def predict(
 
 COMMANDS: dict[Callable[..., None], str] = {
     eval_: "senet eval runs/seresnet20 --data DIR",
-    predict: "senet predict seresnet50.a1_in1k photo.jpg",
+    predict: "senet predict cifar_seresnet8 shoe.jpg",
 }

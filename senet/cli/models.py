@@ -12,7 +12,7 @@ import typer
 
 from senet.cli.options import AsJson
 from senet.cli.progress import counting
-from senet.cli.show import print_complexity, print_models, print_options, print_published, print_weights
+from senet.cli.show import print_complexity, print_models, print_options, print_published, print_records, print_weights
 from senet.errors import InputError, did_you_mean
 from senet.options import parse_assignments, to_plain
 
@@ -32,7 +32,7 @@ def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="A shell pattern, for example 'se*50*'.")] = "*",
     sort: Annotated[Order, typer.Option(help="By what; networks that lack it come last.")] = Order.name,
     attn: Annotated[str | None, typer.Option(help="Only networks with this block, for example se; or none.")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only networks with weights on the hub.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only networks with pretrained weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the networks that can be built: what they cost, their published error, weights there are, their source."""
@@ -74,6 +74,7 @@ def info(
     from senet.analysis.catalogue import published
     from senet.analysis.complexity import count
     from senet.models import create_model, model_config, model_entry
+    from senet.models.weights.own.records import read_records
     from senet.models.weights.pretrained import weights_of
 
     options = parse_assignments(change or [])
@@ -83,6 +84,7 @@ def info(
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
     complexity = count(net, (config.in_chans, *image))
     figures = published(model, options)
+    records = [record for record in read_records() if record.model == model]
     if as_json:
         told = {
             "model": model,
@@ -93,12 +95,14 @@ def info(
             **asdict(complexity),
             "published": to_plain(figures),
             "weights": to_plain(weights_of(model)),
+            "records": to_plain(records),
         }
         typer.echo(json.dumps(told, default=str))
         return
     print_complexity(model, image, complexity)
     print_published(figures)
     print_weights(weights_of(model))
+    print_records(records)
     typer.echo(f"Source: {model_entry(model).source}")
     print_options(to_plain(config))
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from senet.analysis.arms import Spread
 from senet.analysis.wording import duration, plural, spread
 
 if TYPE_CHECKING:
     from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
     from senet.analysis.complexity import Complexity
-    from senet.models.weights.pretrained import Weight
+    from senet.models.weights.own.records import Record
+    from senet.models.weights.weight import Weight
     from senet.published import Figure
     from senet.train.evaluate import Evaluation
 
@@ -27,6 +29,7 @@ __all__ = [
     "print_options",
     "print_predictions",
     "print_published",
+    "print_records",
     "print_rows",
     "print_summary",
     "print_weights",
@@ -92,7 +95,7 @@ def print_models(rows: Sequence[Row]) -> None:
         cells += ["-" if row.error is None else f"{row.error:.2f}", str(len(row.weights) or "-")]
         table.add_row(*cells, *([row.source] if wide else []))
     console.print(table)
-    console.print("error: published top-1, one crop; weights: how many on the hub. `senet info` says more of each.")
+    console.print("error: published top-1, one crop; weights: how many there are. `senet info` says more of each.")
 
 
 def print_published(rows: Sequence[Published]) -> None:
@@ -127,22 +130,33 @@ def print_options(options: Mapping[str, Any]) -> None:
 
 
 def print_weights(weights: Sequence[Weight]) -> None:
-    """The weights on the hub."""
+    """The weights in the package and on the hub."""
     if not weights:
         return
     table = _table("weights", "px", "top-1, %")
-    for name in ("trained on", "licence", "SHA-256"):
+    for name in ("trained on", "licence", "where"):
         table.add_column(name, overflow="fold")
     for weight in weights:
         best = weight.published[0]
         score = "-" if best.top1 is None else f"{best.top1:.2f}"
         trained_on = ", ".join(weight.trained_on)
-        known = "known here" if weight.sha256 else "the hub's word"
+        where = "in the package" if weight.hub is None else "hub, hash known here" if weight.sha256 else "hub"
         table.add_row(
-            weight.tag, str(best.preprocessing.size), score, trained_on, weight.license or "not stated", known
+            weight.tag, str(best.preprocessing.size), score, trained_on, weight.license or "not stated", where
         )
     console.print()
     console.print(table)
+
+
+def print_records(records: Sequence[Record]) -> None:
+    """How the weights in the package came about, and what other seeds gave."""
+    for record in records:
+        seeds = Spread(len(record.seed_top1), record.mean, record.sd)
+        console.print(
+            f"{record.tag}: seed {record.run['seed']} after its last epoch ({record.run['epochs']}), settled before "
+            f"training; {record.right:,} of {record.images:,} held-out images right; over "
+            f"{plural(seeds.n, 'seed')} {spread(seeds)} %."
+        )
 
 
 def print_rows(first: str, second: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -23,7 +23,7 @@ def create_model(
     *,
     pretrained: bool | str | Path = False,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     features_only: bool = False,
     out_indices: tuple[int, ...] | None = None,
     **options: Any,
@@ -33,11 +33,13 @@ def create_model(
     Args:
         name: a name from :func:`list_models`, for example ``"seresnet50"``; with ``pretrained=True`` also with a tag,
             ``"seresnet50.a1_in1k"``.
-        pretrained: False: fresh weights. True: the hub's default ones. Text: the hub's of this tag, for example
-            ``"a1_in1k"``. A path: those of a file, whoever wrote it; text with a separator or a suffix is one too.
+        pretrained: False: fresh weights. True: the default ones, which lie in the package or on the hub, see
+            :func:`list_pretrained`. Text: those of this tag, for example ``"a1_in1k"``. A path: those of a file,
+            whoever wrote it; text with a separator or a suffix is one too.
         num_classes: outputs of the classifier; None: as the weights have or, for fresh ones, as the network's paper
             has; 0: pooled features. Another number than the weights' gives a fresh classifier.
-        in_chans: channels of the input image; the first convolution of weights for 3 is adapted.
+        in_chans: channels of the input image; None: as the weights in the package or on the hub have, else 3. The first
+            convolution of weights for 3 is adapted to others.
         features_only: return the maps of the stages instead of class scores, see :class:`Features`.
         out_indices: which maps, with ``features_only``.
         **options: any other field of the network's options, checked by name and type: ``attn="eca"``,
@@ -61,9 +63,8 @@ def create_model(
     name, _, tag = name.partition(".")
     if tag and pretrained is not True:
         raise InputError(f"{name!r} with the tag {tag!r} names weights; give pretrained=True with it, or leave it out")
-    fields: dict[str, Any] = {"in_chans": in_chans, **options}
-    if num_classes is not None:
-        fields["num_classes"] = num_classes
+    given = {"num_classes": num_classes, "in_chans": in_chans}
+    fields: dict[str, Any] = {**options, **{key: value for key, value in given.items() if value is not None}}
     file = _file(pretrained)
     if file is not None:
         net = build(name, fields)
@@ -74,7 +75,10 @@ def create_model(
     elif pretrained:
         wanted = (tag or None) if pretrained is True else str(pretrained).removeprefix(f"{name}.")
         weight = find_weight(name, wanted)
-        net = build(name, {"num_classes": weight.num_classes, **fields} if weight.num_classes else fields)
+        own = {"in_chans": weight.preprocessing.channels}
+        if weight.num_classes:
+            own["num_classes"] = weight.num_classes
+        net = build(name, {**own, **fields})
         loaded = load_weights(net, fetch(weight), layout=weight.layout)
         net.loaded = replace(loaded, preprocessing=weight.preprocessing)
     else:

@@ -1,4 +1,4 @@
-"""A trained network with what is needed to use it: of a run, of a file of weights, or of the hub."""
+"""A trained network with what is needed to use it: of a run, of a file of weights, or by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from senet.models.weights.files import load_into, read_tensors
 from senet.models.weights.layouts.reading import is_file_name
 from senet.models.weights.loading import origin_of
 from senet.models.weights.preprocessing import Preprocessing
-from senet.models.weights.pretrained import find_weight
+from senet.models.weights.pretrained import fetch, find_weight
 from senet.models.weights.pruned import as_pruned
 from senet.options import build as build_value
 from senet.options import override, to_plain
@@ -55,8 +55,9 @@ def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[s
     """A trained network.
 
     Args:
-        what: a run's folder; a file of weights, of a run or written by ``senet convert``; or a network with weights on
-            the hub, ``"seresnet50"`` for the default ones, ``"seresnet50.a1_in1k"`` for those of a tag.
+        what: a run's folder; a file of weights, of a run or written by ``senet convert``; or a network with weights in
+            the package or on the hub, ``"cifar_seresnet8"`` for the default ones, ``"seresnet50.a1_in1k"`` for those of
+            a tag.
         weights: in a folder, ``"model"`` for the last epoch's weights or ``"best"``.
         changes: of how images are brought to it: fields of :class:`Preprocessing`, ``{"size": 320}``, and
             ``batch_size``, ``workers`` and ``cache``.
@@ -77,7 +78,7 @@ def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[s
     elif path.exists() or is_file_name(str(what)) or str(what).partition(".")[0] not in MODELS:
         trained = _of_file(path, says_how=changes.keys() >= {"size", "mean", "std"})
     else:
-        trained = _of_hub(str(what))
+        trained = _of_name(str(what))
     trained = replace(trained, data=override(trained.data, changes, what="preprocessing"))
     channels = trained.model.config.in_chans
     if trained.data.channels != channels:
@@ -126,9 +127,11 @@ def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> T
     return Trained(model.eval(), recipe.data, tuple(info["classes"]), recipe, info)
 
 
-def _of_hub(what: str) -> Trained:
+def _of_name(what: str) -> Trained:
     name, _, tag = what.partition(".")
     weight = find_weight(name, tag or None)
+    if weight.hub is None:
+        return _of_file(fetch(weight), says_how=False)
     if not weight.num_classes:
         raise InputError(f"{weight} has no classifier; take it as a backbone by create_model, or name other weights")
     model = create_model(name, pretrained=weight.tag)

@@ -1,10 +1,12 @@
 """Every command, as a user types it."""
 
 import json
+import re
 import shutil
 import sys
 
 import pytest
+from PIL import Image
 
 import senet as package
 from senet.cli import app
@@ -185,7 +187,7 @@ def test_models_are_sorted_and_filtered(senet):
     assert names("*resnet50_caffe", "--sort", "error") == ["seresnet50_caffe", "resnet50_caffe"]
     assert names("*resnet*18", "--sort", "parameters") == ["resnet18", "seresnet18"]
     assert names("cifar_*resnet20", "--attn", "none") == ["cifar_resnet20"]
-    assert "no model matches" in senet("models", "*resnet20", "--pretrained")[2]
+    assert "no model matches" in senet("models", "*resnet110", "--pretrained")[2]
     assert "no block is called 'sse'; did you mean" in senet("models", "--attn", "sse")[2]
     assert "resnet18" in names("*resnet18", "--pretrained")
     code, _, err = senet("models", "--sort", "price")
@@ -210,6 +212,22 @@ def test_info_shows_published_figures_beside_ours(senet):
     assert "top1 error 23.29 %" in out
     assert "3,860,488,192 by our count; the published figure is that of a count that counts the squeezes'" in out
     assert json.loads(senet("info", "seresnet50_caffe", "--json")[1])["published"][0]["row"] == "SE-ResNet-50"
+
+
+def test_networks_in_the_package_need_nothing_else(senet, tmp_path):
+    code, out, _ = senet("models", "cifar_*resnet8", "--pretrained", "--json")
+    assert {row["name"] for row in json.loads(out)} == {"cifar_resnet8", "cifar_seresnet8"}
+    out = " ".join(senet("info", "cifar_seresnet8")[1].split())
+    assert re.search(r"fashion_mnist 28 \d\d\.\d\d Fashion-MNIST apache-2.0 in the package", out)
+    assert re.search(r"fashion_mnist: seed 0 after its last epoch \(\d+\), .* of 10,000 held-out images right", out)
+    told = json.loads(senet("info", "cifar_seresnet8", "--json")[1])
+    (weight,) = [weight for weight in told["weights"] if weight["tag"] == "fashion_mnist"]
+    (record,) = [record for record in told["records"] if record["tag"] == "fashion_mnist"]
+    assert weight["published"][0]["top1"] == pytest.approx(100 * record["right"] / record["images"])
+    Image.effect_noise((28, 28), 90).save(tmp_path / "a.png")
+    code, out, err = senet("predict", "cifar_seresnet8.fashion_mnist", tmp_path / "a.png", "--top", 10)
+    assert (code, err) == (0, "")
+    assert "Ankle boot" in out
 
 
 def test_recipes(senet):

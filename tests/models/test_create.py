@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from senet.errors import InputError
 from senet.models import create_model
 from senet.models.weights.preprocessing import Preprocessing
-from senet.models.weights.pretrained import Published, Weight
+from senet.models.weights.weight import Published, Weight
 
 TAGS = ("in1k", "in21k", "backbone")
 

@@ -137,7 +137,7 @@ def test_the_hubs_weights_have_imagenets_words(tmp_path, monkeypatch):
 
 def resnet(tag):
     from senet.models.weights.preprocessing import Preprocessing
-    from senet.models.weights.pretrained import Published, Weight
+    from senet.models.weights.weight import Published, Weight
 
     published = (Published(preprocessing=Preprocessing(size=224, resize=256)),)
     return Weight(model="seresnet18", tag=tag, hub="a/b", published=published, trained_on=("ImageNet-1k",))
@@ -146,8 +146,8 @@ def resnet(tag):
 def test_what_is_neither_file_nor_network(tmp_path):
     with pytest.raises(InputError, match="resnet5000: no such file"):
         read_trained("resnet5000")
-    with pytest.raises(InputError, match="'cifar_resnet8' has no pretrained weights on the hub"):
-        read_trained("cifar_resnet8")
+    with pytest.raises(InputError, match="'cifar_resnet110' has no pretrained weights; train it"):
+        read_trained("cifar_resnet110")
     with pytest.raises(InputError, match="'seresnet50' has no pretrained weights called 'a1'"):
         read_trained("seresnet50.a1")
 

@@ -1,0 +1,1 @@
+"""Networks trained here, whose weights lie in the package, each with the record of its training."""

@@ -1,0 +1,114 @@
+"""The networks in the package: for each ``NAME.TAG.safetensors`` in this folder the record of its training.
+
+Files and records are written by tools/own_weights.py. A file is one of a run, as ``senet train`` writes it, with its
+convolutions and its classifier rounded to float16.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from senet.errors import InputError
+from senet.models.weights.preprocessing import Preprocessing
+from senet.models.weights.weight import Published, Weight
+from senet.options import build
+
+__all__ = ["FOLDER", "Record", "own_file", "own_weights", "read_records"]
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How a network in the package was trained, and what it scores.
+
+    Which of several runs is in the package is settled before any is trained: that of seed 0, after its last epoch. So
+    ``top1`` is no maximum over seeds or epochs, and ``mean`` and ``sd`` say what another seed would have given.
+
+    Attributes:
+        model: the network.
+        tag: the name of its training data.
+        trained_on: the data set in words.
+        sha256: of the file.
+        preprocessing: how images are brought to it.
+        images: how many were held out.
+        right: how many of those the file classifies right, measured anew on the file.
+        top1: the same in percent.
+        top5: in percent.
+        seed_top1: of the runs that differ in their seed alone, by seed: percent right after the last epoch.
+        mean: of these.
+        sd: their sample standard deviation; None of a single one.
+        commit: of the code that trained it.
+        run: the run's own summary: settings, images by their fingerprints, epochs, seconds, device, versions.
+    """
+
+    model: str
+    tag: str
+    trained_on: str
+    sha256: str
+    preprocessing: Preprocessing
+    images: int
+    right: int
+    top1: float
+    top5: float
+    seed_top1: Mapping[str, float]
+    mean: float
+    sd: float | None
+    commit: str
+    run: Mapping[str, Any]
+
+
+def read_records(folder: Path = FOLDER) -> tuple[Record, ...]:
+    """All records of a folder, sorted by the names of their files.
+
+    Raises:
+        InputError: one is no record.
+    """
+    paths = sorted(folder.glob("*.json"))
+    return tuple(build(Record, json.loads(path.read_text()), what=f"the record {path.name}") for path in paths)
+
+
+@functools.cache
+def own_weights() -> dict[str, tuple[Weight, ...]]:
+    """The weights in the package, by network."""
+    found: dict[str, tuple[Weight, ...]] = {}
+    for record in read_records():
+        found[record.model] = (*found.get(record.model, ()), _weight(record))
+    return found
+
+
+def own_file(weight: Weight) -> Path:
+    """The file of weights that lie in the package.
+
+    Raises:
+        InputError: it is not there or not as it was packed, or safetensors is not installed.
+    """
+    if importlib.util.find_spec("safetensors") is None:
+        raise InputError("pretrained weights need safetensors: pip install 'senet[weights]'")
+    path = FOLDER / weight.file
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "that of no file"
+    if found != weight.sha256:
+        raise InputError(f"{path} is damaged: its SHA-256 is {found}, not {weight.sha256}; install senet again")
+    return path
+
+
+def _weight(record: Record) -> Weight:
+    return Weight(
+        model=record.model,
+        tag=record.tag,
+        hub=None,
+        published=(Published(preprocessing=record.preprocessing, top1=record.top1, top5=record.top5),),
+        trained_on=(record.trained_on,),
+        file=f"{record.model}.{record.tag}.safetensors",
+        sha256=record.sha256,
+        layout=None,
+        num_classes=len(record.run["classes"]),
+        license="apache-2.0",
+    )
