@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from senet.analysis.arms import Arm, Spread, group
-from senet.analysis.student import t_quantile
-from senet.analysis.wording import signed
+from senet.analysis.arms import Arm, group
+from senet.analysis.paired import Paired, pair
+from senet.analysis.wording import p_value, signed
 from senet.options import to_plain
 
 __all__ = ["Comparison", "Difference", "compare"]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Top-1 of ``arm`` minus that of ``baseline``, in points, seed by seed.
-
-    ``half_width`` is that of the 95 % confidence interval of the mean, t(0.975, n - 1) sd / sqrt(n): a paired
-    t-test. It speaks of what the seed decides (initial weights, order, augmentation), not of which images happen
-    to be held out.
-    """
+class Difference(Paired):
+    """Top-1 of ``arm`` minus that of ``baseline``, in points, seed by seed."""
 
     arm: str
     baseline: str
-    seeds: tuple[int, ...]
-    points: tuple[float, ...]
-    spread: Spread | None  # None: no seed in common
-    half_width: float | None  # None: fewer than two seeds
-
-    @property
-    def shown(self) -> bool:
-        """Whether the seeds show a difference: the interval of the mean excludes zero."""
-        return self.spread is not None and self.half_width is not None and abs(self.spread.mean) > self.half_width
 
     @property
     def verdict(self) -> str:
         """What may be said, in a sentence.
 
-        ``better`` or ``worse`` where the 95 % interval excludes zero (:attr:`shown`); ``no difference that these
-        n seeds can show`` where it does not; with one seed only its difference; with none in common nothing.
+        ``better`` or ``worse`` where they show a difference (:attr:`shown`); ``no difference that these n seeds can
+        show`` where they do not; with one seed only its difference; with none in common nothing.
         """
         if self.spread is None:
             return f"{self.arm} and {self.baseline} have no seed in common, so there is nothing to pair."
         mean, n = self.spread.mean, self.spread.n
-        if self.half_width is None or self.spread.sd is None:
+        if self.p is None or self.spread.sd is None:
             return (
                 f"{self.arm} minus {self.baseline} is {signed(mean)} points of top-1 with seed {self.seeds[0]}; "
                 "one seed shows nothing about spread."
             )
-        numbers = f"sd of the difference {self.spread.sd:.2f}, n = {n}"
+        numbers = f"sd of the difference {self.spread.sd:.2f}, n = {n}, {p_value(self.p)}"
         if self.shown:
             word = "better" if mean > 0 else "worse"
             return f"{self.arm} is {abs(mean):.2f} points of top-1 {word} than {self.baseline} ({numbers})."
@@ -98,14 +83,8 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
 
 
 def _difference(arm: Arm, baseline: Arm) -> Difference:
-    mine, theirs = (dict(zip(a.seeds, a.accuracies, strict=True)) for a in (arm, baseline))
-    seeds = tuple(seed for seed in arm.seeds if seed in theirs)
-    points = tuple(mine[seed] - theirs[seed] for seed in seeds)
-    spread = Spread.of(points) if points else None
-    half_width = None
-    if spread is not None and spread.sd is not None:
-        half_width = t_quantile(0.975, spread.n - 1) * spread.sd / math.sqrt(spread.n)
-    return Difference(arm.name, baseline.name, seeds, points, spread, half_width)
+    mine, theirs = (dict(zip(each.seeds, each.accuracies, strict=True)) for each in (arm, baseline))
+    return Difference(**vars(pair(mine, theirs)), arm=arm.name, baseline=baseline.name)
 
 
 def _caveats(arms: Sequence[Arm]) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""Quantiles of Student's t, so that a handful of seeds needs no SciPy."""
+"""Student's t distribution, so that a handful of seeds needs no SciPy."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["t_quantile"]
+__all__ = ["t_quantile", "two_sided_p"]
 
 
 def t_quantile(p: float, df: int) -> float:
@@ -18,6 +18,11 @@ def t_quantile(p: float, df: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _central(middle, df) < 2 * p - 1 else (low, middle)
     return math.sqrt(df) * math.tan(low)
+
+
+def two_sided_p(t: float, df: int) -> float:
+    """P(abs(T) >= abs(t)) for ``df`` >= 1 degrees of freedom, to about 1e-15; 0 where t is infinite."""
+    return max(0.0, 1 - _central(math.atan(abs(t) / math.sqrt(df)), df))
 
 
 def _central(angle: float, df: int) -> float:

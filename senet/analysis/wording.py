@@ -6,7 +6,7 @@ import math
 
 from senet.analysis.arms import Spread
 
-__all__ = ["count", "duration", "percent", "plural", "signed", "spread"]
+__all__ = ["count", "duration", "p_value", "percent", "plural", "signed", "spread"]
 
 
 def count(number: int) -> str:
@@ -42,3 +42,8 @@ def percent(share: float) -> str:
 def signed(points: float) -> str:
     """``+0.41`` or ``−0.41``, with a true minus."""
     return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(p: float) -> str:
+    """``p = 0.03`` to two digits, ``p < 0.001`` below that."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

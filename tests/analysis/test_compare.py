@@ -50,7 +50,7 @@ def test_better_where_the_interval_excludes_zero():
     assert difference.half_width == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
     assert difference.shown
     assert difference.verdict == (
-        "seresnet8 is 0.40 points of top-1 better than resnet8 (sd of the difference 0.10, n = 3)."
+        "seresnet8 is 0.40 points of top-1 better than resnet8 (sd of the difference 0.10, n = 3, p = 0.02)."
     )
 
 
@@ -154,8 +154,13 @@ def test_to_dict_is_json():
     plain = json.loads(json.dumps(two_arms([90, 91, 92], [90.5, 91.4, 92.3]).to_dict()))
     assert plain["dataset"] == "fashion-mnist"
     assert plain["arms"][1]["top1"]["n"] == 3
-    assert plain["differences"][0]["shown"] is True
-    assert "better" in plain["differences"][0]["verdict"]
+    difference = plain["differences"][0]
+    assert difference["arm"] == "seresnet8"
+    assert difference["shown"] is True
+    assert 0.15 < difference["low"] < 0.16 < 0.64 < difference["high"] < 0.65
+    assert difference["p"] == pytest.approx(0.0202, abs=1e-4)
+    assert difference["exact_p"] == 0.25
+    assert "better" in difference["verdict"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def written(tmp_path):
 
 def test_the_answer_comes_first(written):
     html = written(full())
-    verdict = "seresnet8 is 0.40 points of top-1 better than resnet8 (sd of the difference 0.10, n = 3)."
+    verdict = "seresnet8 is 0.40 points of top-1 better than resnet8 (sd of the difference 0.10, n = 3, p = 0.02)."
     places = [
         html.index(part)
         for part in ("SE or not?</h1>", verdict, "<table>", "How they learnt", "What they mistake", "Some images",

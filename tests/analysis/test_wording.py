@@ -31,3 +31,10 @@ def test_percent_and_signed():
     assert wording.percent(0.374) == "37 %"
     assert wording.percent(math.nan) == "–"
     assert (wording.signed(0.41), wording.signed(-0.41)) == ("+0.41", "−0.41")
+
+
+def test_p_value():
+    assert wording.p_value(0.0312) == "p = 0.031"
+    assert wording.p_value(1) == "p = 1"
+    assert wording.p_value(0.001) == "p = 0.001"
+    assert wording.p_value(0.000999) == "p < 0.001"

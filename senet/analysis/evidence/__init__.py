@@ -1,0 +1,1 @@
+"""Our trainings of the paper's comparisons beside the paper's own results."""
