@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from senet.analysis.claims import Claim, countable
 from senet.cli.show import console
+from senet.options import to_plain
 from senet.published import Figure
 
-__all__ = ["print_claims", "print_tables"]
+if TYPE_CHECKING:
+    from senet.recipes.table import Table as Trainable
+    from senet.study.published_weights import Evaluated
+
+__all__ = ["print_claims", "print_evaluated", "print_tables", "print_trainings"]
 
 
 def print_claims(claims: Sequence[Claim], *, whole: bool) -> None:
@@ -56,17 +64,86 @@ def _print_numbers(claims: Sequence[Claim]) -> None:
     console.print(table)
 
 
-def print_tables(titles: Mapping[tuple[str, str], str], figures: Sequence[Figure]) -> None:
-    """The published tables: how many of their figures counting can check, and how many only running."""
+def print_tables(
+    titles: Mapping[tuple[str, str], str],
+    figures: Sequence[Figure],
+    evidence: Mapping[str, Mapping[Path, Mapping[str, int]]],
+) -> None:
+    """The published tables: what counting can check, what needs runs, and which runs there are.
+
+    Args:
+        titles: by edition and table.
+        figures: all.
+        evidence: by table of the TPAMI edition, as :func:`senet.recipes.evidence.evidence_of` gives it.
+    """
+    for edition in dict.fromkeys(its for its, _ in titles):
+        console.print(edition, style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("table", no_wrap=True)
+        for name in ("counted", "to be run"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("run small", no_wrap=True)
+        table.add_column("title", overflow="fold")
+        for number in (number for its, number in titles if its == edition):
+            here = [figure for figure in figures if (figure.edition, figure.table) == (edition, number)]
+            counted = sum(map(countable, here))
+            runs = evidence.get(number, {}) if edition == "tpami" else {}
+            done = ", ".join(f"{sum(counts.values())} on {_source(path)}" for path, counts in runs.items())
+            waiting = str(len(here) - counted or "-")
+            words = done or ("-" if waiting == "-" else "not run")
+            table.add_row(number, str(counted or "-"), waiting, words, titles[edition, number])
+        console.print(table)
+        console.print()
+    console.print(
+        "counted: `senet reproduce TABLE` compares them. to be run: errors, times, precisions; none at the paper's own "
+        "scale has been run. run small: trainings of the same comparison; `senet reproduce TABLE --list` shows each."
+    )
+
+
+def _source(path: Path) -> str:
+    return path.stem.removeprefix("small-")
+
+
+def print_trainings(table: Trainable | None, number: str, runs: Mapping[Path, Mapping[str, int]]) -> None:
+    """A table row by row: the recipe of each, and what was run of the small comparison, and where its results lie."""
+    console.print(f"Table {number}, at the paper's scale:", style="bold")
+    if table is None or (not table.paper and not table.small):
+        console.print("not run; " + (table.why_not if table else "its trainings are listed under the TPAMI edition"))
+        return
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("row", "recipe", "run"):
+        rows.add_column(name, overflow="fold")
+    if table.paper:
+        for arm, recipe in table.trainings("paper"):
+            options = f" {json.dumps(to_plain(arm.options))}" if arm.options else ""
+            rows.add_row(arm.label, recipe.name + options, "not run")
+        console.print(rows)
+    console.print("Small:", style="bold")
+    if not table.small:
+        console.print(f"not run; {table.why_not}")
+        return
+    small = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("arm", "network", "seeds run"):
+        small.add_column(name, overflow="fold")
+    for arm in table.small:
+        done = ", ".join(f"{counts[arm.label]} on {_source(path)}" for path, counts in runs.items())
+        options = f" {json.dumps(to_plain(arm.options))}" if arm.options else ""
+        small.add_row(arm.label, arm.model + options, done or "not run")
+    console.print(small)
+    for path in runs:
+        console.print(f"{_source(path)}: {path}", soft_wrap=True)
+
+
+def print_evaluated(found: Sequence[Evaluated]) -> None:
+    """Published weights evaluated again, beside what was published."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("edition")
-    table.add_column("table", no_wrap=True)
-    for name in ("counted", "to be run"):
-        table.add_column(name, justify="right")
-    table.add_column("title", overflow="fold")
-    for (edition, number), title in titles.items():
-        here = [figure for figure in figures if (figure.edition, figure.table) == (edition, number)]
-        counted = sum(map(countable, here))
-        table.add_row(edition, number, str(counted or "-"), str(len(here) - counted or "-"), title)
+    for name in ("row", "weights"):
+        table.add_column(name, overflow="fold")
+    for name in ("published, %", "their source, %", "here, %", "images"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        stated = "-" if one.stated is None else f"{one.stated:.2f}"
+        here = f"{one.measured:.2f} ± {one.half_width:.2f}"
+        table.add_row(one.row, one.weight, str(one.published), stated, here, f"{one.images:,}")
     console.print(table)
-    console.print("counted: `senet reproduce TABLE` compares them; to be run: errors, times and precisions, not run.")
+    console.print("Top-1 errors; ± half the 95 % interval for images drawn at random.")

@@ -82,7 +82,9 @@ class NetConfig:
 
     def without_blocks(self, **changes: Any) -> Self:
         """The options of the plain twin, and some changed."""
-        placement = {f.name: f.default for f in fields(self) if f.name == "placement"}  # where a family has one
+        placement: dict[str, Any] = {
+            f.name: f.default for f in fields(self) if f.name == "placement"
+        }  # where a family has one
         return replace(self, attn=None, attn_options={}, stages=None, **placement, **changes)
 
     def drop_path_rates(self, units: int) -> list[float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from filelock import FileLock, Timeout
 from senet.errors import InputError
 from senet.measure import source_commit
 from senet.options import flatten, to_plain
-from senet.study.ledger import Ledger, same_training
+from senet.study.ledger import Ledger
 from senet.study.workers import training_processes
 from senet.train.data import fingerprint_of
 from senet.train.recipe import Data, Recipe
 from senet.train.rundir import RESUMABLE, check_folder, read_metrics, read_summary
 
-__all__ = ["GridWatch", "cell_name", "result_line", "run_grid"]
+__all__ = ["GridWatch", "result_line", "run_grid"]
+
+_LOOK = 0.5  # seconds between looks at what the runs have written
 
 
 class GridWatch:
@@ -74,39 +77,37 @@ def run_grid(
     with lock:
         ledger = Ledger(out / "results.jsonl")
         images = {data: _images(data) for data in {recipe.data for recipe in recipes}}
-        todo: list[Recipe] = []
+        todo: dict[Path, Recipe] = {}
         for recipe in recipes:
-            if not ledger.find(recipe, images[recipe.data]) and not any(same_training(recipe, r) for r in todo):
-                check_folder(_run(recipe, out), recipe, resume=True)
-                todo.append(recipe)
-        _train_all(todo, ledger, out, jobs=jobs, threads=threads, watch=watch, done=len(recipes) - len(todo))
+            if not ledger.find(recipe, images[recipe.data]):
+                run = out / "cells" / _name(recipe, images[recipe.data])
+                check_folder(run, recipe, resume=True)
+                todo[run] = recipe
+        _train_all(todo, ledger, jobs=jobs, threads=threads, watch=watch, done=len(recipes) - len(todo))
         found = [ledger.find(recipe, images[recipe.data]) for recipe in recipes]
     return [line for line in found if line is not None]
 
 
 def _train_all(
-    todo: Sequence[Recipe], ledger: Ledger, out: Path, *, jobs: int, threads: int, watch: GridWatch, done: int
+    todo: Mapping[Path, Recipe], ledger: Ledger, *, jobs: int, threads: int, watch: GridWatch, done: int
 ) -> None:
-    runs = {cell_name(recipe): recipe for recipe in todo}
     source = {"threads": threads, "commit": source_commit()}
     why: dict[str, str] = {}
-    watch.start({name: recipe.schedule.epochs for name, recipe in runs.items()}, done)
+    watch.start({run.name: recipe.schedule.epochs for run, recipe in todo.items()}, done)
     try:
-        with training_processes(min(jobs, len(todo)) or 1, threads, watch.epoch) as train:
-            futures: dict[Future[None], str] = {
-                train(recipe, out / "cells" / name): name for name, recipe in runs.items()
-            }
-            for future in as_completed(futures):
-                name = futures[future]
-                try:
-                    future.result()
-                except InputError as error:
-                    why[name] = str(error)
-                    watch.failed(name, why[name])
-                    continue
-                line = {**result_line(out / "cells" / name, runs[name]), **source}
-                ledger.add(line)
-                watch.finished(name, line)
+        with training_processes(min(jobs, len(todo)) or 1, threads) as train:
+            for run, error in _finished({train(recipe, run): run for run, recipe in todo.items()}, watch):
+                if error is None:
+                    line = {**result_line(run, todo[run]), **source}
+                    ledger.add(line)
+                    watch.finished(run.name, line)
+                else:
+                    why[run.name] = str(error)
+                    watch.failed(run.name, str(error))
+    except BrokenProcessPool:
+        raise InputError(
+            "a process was killed at its work, perhaps for memory; the same again goes on, with fewer --jobs perhaps"
+        ) from None
     finally:
         watch.close()
     if why:
@@ -115,6 +116,27 @@ def _train_all(
             f"{len(why)} of {len(todo)} cells could not be trained, the others have their results in {ledger.path}; "
             f"the first is {first}: {why[first]}"
         )
+
+
+def _finished(runs: Mapping[Future[None], Path], watch: GridWatch) -> Iterator[tuple[Path, InputError | None]]:
+    """Each run when it is done, and what was wrong with it, if anything; tells of epochs in between."""
+    told = dict.fromkeys(runs.values(), 0)
+    waiting = set(runs)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        for future, run in runs.items():
+            if future in done or (future in waiting and future.running()):
+                news = read_metrics(run)[told[run] :]
+                told[run] += len(news)
+                for metrics in news:
+                    watch.epoch(run.name, metrics)
+        for future in done:
+            try:
+                future.result()
+            except InputError as error:
+                yield runs[future], error
+            else:
+                yield runs[future], None
 
 
 def result_line(run: Path, recipe: Recipe) -> dict[str, Any]:
@@ -131,16 +153,11 @@ def result_line(run: Path, recipe: Recipe) -> dict[str, Any]:
     return {**summary, **told}
 
 
-def cell_name(recipe: Recipe) -> str:
+def _name(recipe: Recipe, images: Mapping[str, str]) -> str:
     """A name for a cell that tells it from all others: the recipe's, the seed, and digits of all that decides."""
-    plain = flatten(to_plain(recipe))
-    deciding = {name: value for name, value in plain.items() if name not in RESUMABLE}
-    digits = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+    plain = {name: value for name, value in flatten(to_plain(recipe)).items() if name not in RESUMABLE}
+    digits = hashlib.sha256(json.dumps([plain, images], sort_keys=True).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^a-z0-9]+', '-', recipe.name.lower()).strip('-')}-seed{recipe.run.seed}-{digits}"
-
-
-def _run(recipe: Recipe, out: Path) -> Path:
-    return out / "cells" / cell_name(recipe)
 
 
 def _images(data: Data) -> dict[str, str]:
