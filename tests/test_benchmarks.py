@@ -197,3 +197,45 @@ def test_what_was_measured_of_recording():
     for line in newest.values():
         assert line["statistics"][0] < 1.1
         assert line["bytes_held"]["after 1"] == line["bytes_held"]["after 50"]
+
+
+def test_loading_is_measured_from_end_to_end(tmp_path):
+    done = python("benchmarks/data.py", "--images", "256", "--rounds", "1", "--results", str(tmp_path / "data.jsonl"))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    assert [line["what"] for line in lines] == ["crop and flip", "crop, flip and Cutout"]
+    for line in lines:
+        assert set(line["images_per_second"]) == {"ours", "0 workers", "2 workers"}
+        assert line["best"] != "ours"
+
+
+def test_what_was_measured_of_loading():
+    """At least as fast as torchvision's way: the whole interval, by the clock and by the processor."""
+    newest = newest_of("data.jsonl", by="what")
+    assert len(newest) == 2
+    for line in newest:
+        assert line["times_as_fast"][1] >= 1
+        assert line["times_as_fast_by_processor"][1] >= 1
+
+
+def test_what_was_measured_beside_a_public_loop():
+    """Not slower: the median, and the whole interval by benchmarks/loop.py's bound of 3 %, by clock and processor."""
+    newest = newest_of("public_loop.jsonl", by="batch_size")
+    assert [line["batch_size"] for line in newest] == [64, 128]
+    for line in newest:
+        for median, _, high in (line["ratio"], line["ratio_by_processor"]):
+            assert median <= 1
+            assert high <= 1.03
+
+
+def test_without_lightning_the_loop_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    with pytest.raises(SystemExit, match=r"^this benchmark needs PyTorch Lightning: pip install pytorch-lightning=="):
+        runpy.run_path(str(ROOT / "benchmarks" / "public_loop.py"))
+
+
+def newest_of(name: str, *, by: str) -> list[dict]:
+    """The last line of each kind in a file of results."""
+    lines = [json.loads(line) for line in (ROOT / "benchmarks" / "results" / name).read_text().splitlines()]
+    return list({line[by]: line for line in lines}.values())

@@ -31,9 +31,16 @@ class Meter:
         self._images: list[int] = []
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Takes note of a batch, without waiting for it."""
+        """Takes note of a batch, without waiting for it.
+
+        Args:
+            loss: of the batch.
+            logits: ``(n, classes)``.
+            labels: ``(n,)`` int64; or ``(n, classes)``, the share of each class, of which the largest counts.
+        """
+        classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._losses.append(loss.detach())
-        self._correct.append((logits.detach().argmax(1) == labels).sum())
+        self._correct.append((logits.detach().argmax(1) == classes).sum())
         self._steps.append(self.progress.step)
         self._images.append(len(labels) * self.accelerator.num_processes)
 

@@ -40,6 +40,7 @@ class Data(Preprocessing):
     augment: Literal["none", "crop-flip", "resized-crop"] = "crop-flip"
     pad: int = 4  # crop-flip: zero pixels on each side
     cutout: int = 0  # side in pixels of a square hole in each image, after the augmentation; 0: none
+    mixup: float = 0.0  # last, images of a batch are mixed in pairs by a share of Beta(mixup, mixup); 0: none
     min_area: float = 0.08  # resized-crop: smallest share of the image's area
     rotation: float = 0.0  # degrees: the image, or the part that resized-crop took, is turned up to so far either way
     jitter: int = 0  # then each pixel of each channel is changed by up to so much of 0..255 either way
@@ -154,7 +155,7 @@ def _check(recipe: Recipe) -> None:
     }  # fmt: skip
     at_least_zero = {
         "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
-        "data.workers": data.workers, "data.pad": data.pad, "data.cutout": data.cutout,
+        "data.workers": data.workers, "data.pad": data.pad, "data.cutout": data.cutout, "data.mixup": data.mixup,
         "optim.norm_weight_decay": optim.norm_weight_decay, "optim.clip_grad_norm": optim.clip_grad_norm,
         "schedule.patience": schedule.patience, "run.seed": run.seed, "schedule.gamma": schedule.gamma,
         "schedule.final_factor": schedule.final_factor, "schedule.warmup_factor": schedule.warmup_factor,

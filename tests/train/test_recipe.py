@@ -55,6 +55,8 @@ def test_override_reaches_every_group_and_leaves_the_original_alone():
         ({"data.resize": 16}, "data.resize is 16, smaller than size=32"),
         ({"data.cutout": -1}, "data.cutout is -1; accepted: 0 or more"),
         ({"data.cutout": 33}, "data.cutout is 33, larger than data.size=32; give at most that"),
+        ({"data.mixup": -0.1}, "data.mixup is -0.1; accepted: 0 or more"),
+        ({"data.mixup": float("inf")}, "data.mixup is inf; accepted: 0 or more"),
         ({"data.val_fraction": 1.0}, "from 0 to below 1"),
         ({"loss.label_smoothing": 1.0}, "from 0 to below 1"),
         ({"optim.momentum": 0.0}, "optim.nesterov needs optim.momentum above 0"),

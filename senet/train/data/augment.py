@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-__all__ = ["crop_flip", "cut_out", "jitter", "resized_crop", "rotate"]
+__all__ = ["crop_flip", "cut_out", "jitter", "mix_up", "resized_crop", "rotate"]
 
 _RATIOS = (3 / 4, 4 / 3)  # width to height, as in the Inception recipe
 _TRIES = 10
@@ -65,6 +65,27 @@ def cut_out(images: Tensor, chance: Tensor, *, side: int) -> Tensor:
         across.append((offset >= 0) & (offset < side))
     rows, columns = across
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+
+
+def mix_up(images: Tensor, labels: Tensor, order: Tensor, *, share: float, classes: int) -> tuple[Tensor, Tensor]:
+    """Mixes each image and its label with those of another (Zhang et al., "mixup", arXiv 1710.09412, eq. 1).
+
+    Image i becomes ``share * image i + (1 - share) * image order[i]``, and its label the same mixture of one-hot
+    vectors. The cross-entropy of that is the mixture of two cross-entropies, as the authors' code computes it.
+
+    Args:
+        images: ``(N, channels, height, width)``, normalised.
+        labels: ``(N,)`` int64.
+        order: ``(N,)`` int64, a permutation: each image's partner.
+        share: of the image itself, from 0 to 1; the paper's lambda.
+        classes: how many there are.
+
+    Returns:
+        The images, in the shape, dtype and device of ``images``, and the labels ``(N, classes)`` float32.
+    """
+    own = F.one_hot(labels, classes).float()
+    mixed, shares = (share * first + (1 - share) * first[order] for first in (images, own))
+    return mixed, shares
 
 
 def resized_crop(

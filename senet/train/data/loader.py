@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from senet.errors import InputError
 from senet.train.data.augment import jitter, resized_crop, rotate
 from senet.train.data.batches import Loader
+from senet.train.data.device import has_room, send
 from senet.train.data.image_set import ImageSet
 from senet.train.data.images import read_image
 from senet.train.data.preprocess import fit
@@ -26,20 +28,41 @@ _START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods()
 
 
 class MemoryLoader(Loader):
-    """Batches of images that lie decoded in memory."""
+    """Batches of images that lie decoded in memory: on the device for good, where that can be.
 
-    def _pixels(self, epoch: int, plan: list[Tensor]) -> Iterator[Tensor]:
+    It can where the device is CUDA, they take at most a quarter of its free memory, and they need nothing that is done
+    to images one by one (resizing, resized-crop, rotation, jitter). Then nothing comes from the host in an epoch but
+    its order and its chance, once, before the first batch. Otherwise they stay on the host, and each batch is sent.
+    On a CPU they lie where they are, and are not copied. Where they lie changes no batch.
+    """
+
+    @cached_property
+    def images(self) -> Tensor:
+        """``(N, channels, height, width)`` uint8, where the batches are gathered."""
         images = self.image_set.images
         assert images is not None
-        for indices in plan:
-            if self.train and _varies(self.spec):
-                fitted = self.image_set.fitted
-                yield torch.stack(
-                    [_varied(images[i], self.spec, self.seed, epoch, i, fitted=fitted) for i in indices.tolist()]
-                )
+        stay = self._one_by_one or self._unfit or not has_room(self.device, images.nbytes)
+        return images if stay else images.to(self.device)
+
+    @property
+    def _one_by_one(self) -> bool:
+        return self.train and _varies(self.spec)
+
+    @property
+    def _unfit(self) -> bool:
+        """Whether the images have to be brought to the size that the network sees."""
+        assert self.image_set.images is not None
+        sides = {*self.image_set.images.shape[-2:], self.spec.resize or self.spec.size}
+        return not self.image_set.fitted and sides != {self.spec.size}
+
+    def _pixels(self, epoch: int, order: Tensor) -> Iterator[Tensor]:
+        images, fitted = self.images, self.image_set.fitted
+        for indices in self._cut(send(order, images.device)):
+            if self._one_by_one:
+                varied = [_varied(images[i], self.spec, self.seed, epoch, i, fitted=fitted) for i in indices.tolist()]
+                yield torch.stack(varied)
             else:
-                batch = images[indices]
-                yield batch if self.image_set.fitted else fit(batch, self.spec)
+                yield fit(images[indices], self.spec) if self._unfit else images[indices]
 
 
 class StreamLoader(Loader):
@@ -51,7 +74,7 @@ class StreamLoader(Loader):
 
     _decoders: DataLoader[Tensor | InputError] | None = None
 
-    def _pixels(self, epoch: int, plan: list[Tensor]) -> Iterator[Tensor]:
+    def _pixels(self, epoch: int, order: Tensor) -> Iterator[Tensor]:
         if self._decoders is None:
             self._todo: list[tuple[int, list[int]]] = []
             workers = min(self.spec.workers, len(self))
@@ -64,7 +87,7 @@ class StreamLoader(Loader):
                 persistent_workers=workers > 0,
                 generator=torch.Generator(),  # else it draws a number from the global one
             )
-        self._todo[:] = [(epoch, indices.tolist()) for indices in plan]
+        self._todo[:] = [(epoch, indices.tolist()) for indices in self._cut(order)]
         for batch in self._decoders:
             if isinstance(batch, InputError):
                 self._decoders = None  # ends the workers at once; the traceback may keep this loader for long

@@ -15,18 +15,22 @@ import numpy as np
 __all__ = ["stream"]
 
 # Each purpose counts in a range of its own, so that two purposes never share a number.
-_PURPOSES = {"subset": 0, "order": 1, "batch": 2, "image": 3, "layers": 4}
+_PURPOSES = {"subset": 0, "order": 1, "batch": 2, "image": 3, "layers": 4, "mixup": 5}
 
 
 def stream(
-    purpose: Literal["subset", "order", "batch", "image", "layers"], *, seed: int = 0, epoch: int = 0, index: int = 0
+    purpose: Literal["subset", "order", "batch", "image", "layers", "mixup"],
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    index: int = 0,
 ) -> np.random.Generator:
     """A generator that starts at the same place whenever it is asked for.
 
     Args:
         purpose: ``"subset"`` chooses images once, ``"order"`` shuffles an epoch, ``"batch"`` crops, flips and
             cuts holes in whole batches, ``"image"`` crops, rotates and jitters single images as they are read,
-            ``"layers"`` is for dropout and its kin.
+            ``"layers"`` is for dropout and its kin, ``"mixup"`` chooses shares and partners of an epoch.
         seed: of the run.
         epoch: counted from 0.
         index: of the image in its split, or of the step.

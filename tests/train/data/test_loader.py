@@ -6,9 +6,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from senet.errors import InputError
 from senet.train.data import ImageSet, MemoryLoader, StreamLoader, load_data, make_loader, to_input
+from senet.train.data import loader as loader_module
 from senet.train.data.augment import crop_flip, cut_out, jitter, resized_crop, rotate
 from senet.train.data.randomness import stream
 from senet.train.recipe import Data
@@ -84,6 +86,40 @@ def test_values_are_those_of_each_image_by_itself():
             wanted = to_input(image_set.images[number], spec)
             wanted = crop_flip(wanted[None], chance[number : number + 1], pad=2)[0]
             assert torch.equal(image, wanted)
+
+
+def written_out(image_set: ImageSet, spec: Data, *, seed: int, epoch: int):
+    """The batches of an epoch in NumPy, one image after the other; kept runs have these numbers for good."""
+
+    def numbers(purpose: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=[0, 0, 0, purpose]))
+
+    chance, pad, side, size = numbers(2), spec.pad, spec.cutout, spec.size
+    crops, holes = (chance.random((len(image_set), columns), np.float32) for columns in (3, 2))
+    order = numbers(1).permutation(len(image_set))
+    for at in range(0, len(order) - spec.batch_size + 1, spec.batch_size):
+        batch = []
+        for index in order[at : at + spec.batch_size]:
+            image = image_set.images[index].numpy().astype(np.float32)
+            for channel in range(3):
+                image[channel] -= np.float32(255) * np.float32(spec.mean[channel])
+                image[channel] /= np.float32(255) * np.float32(spec.std[channel])
+            row, column, flip = crops[index]
+            top, left = (int(number * np.float32(2 * pad + 1)) for number in (row, column))
+            image = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))[:, top : top + size, left : left + size]
+            image = image[:, :, ::-1].copy() if flip < 0.5 else image
+            centre = [int(number * np.float32(size)) for number in holes[index]]
+            rows, columns = (slice(max(c - side // 2, 0), max(c - side // 2 + side, 0)) for c in centre)
+            image[:, rows, columns] = 0
+            batch.append(image)
+        yield torch.from_numpy(np.stack(batch)), torch.from_numpy(order[at : at + spec.batch_size])
+
+
+@pytest.mark.parametrize("cutout", [0, 4, 5])
+def test_batches_are_what_they_were_for_good(cutout):
+    spec = dataclasses.replace(SPEC, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), cutout=cutout)
+    for epoch in (0, 7):
+        assert_same(loader(spec=spec).batches(epoch), written_out(numbered(), spec, seed=3, epoch=epoch))
 
 
 def test_augmentation_can_be_left_out():
@@ -298,13 +334,68 @@ def test_unreadable_file_is_one_line(on_disk, workers):
     assert "\n" not in str(caught.value)
 
 
+class Sent(TorchDispatchMode):
+    """Counts the copies from the CPU to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default:
+            self.count += args[0].device.type == "cpu" != result.device.type
+        return result
+
+
+FAR = torch.device("meta")  # its tensors have no content: whoever asks for it, or mixes them with others, fails
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """As if the device had room for the images, or none."""
+
+    def make(there: bool) -> None:
+        monkeypatch.setattr(loader_module, "has_room", lambda device, size: there)
+
+    return make
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_on_the_device_are_sent_once_and_others_batch_by_batch(room, there):
+    room(there)
+    spec = dataclasses.replace(SPEC, cutout=3)
+    for train in (True, False):
+        batches = loader(spec=spec, train=train, device=FAR)
+        assert batches.images.is_meta == there
+        epoch = batches.batches(0)
+        next(epoch)
+        with Sent() as sent:
+            rest = list(epoch)
+        assert {(images.device, numbers.device) for images, numbers in rest} == {(FAR, FAR)}
+        assert sent.count == (0 if there else len(rest))
+
+
+@pytest.mark.parametrize("change", [{"augment": "resized-crop"}, {"rotation": 5.0}, {"jitter": 2}, {"resize": 10}])
+def test_images_that_the_host_must_change_stay_there(room, change):
+    room(True)
+    spec = dataclasses.replace(SPEC, **change)
+    assert not loader(spec=spec, device=FAR).images.is_meta
+    assert loader(spec=spec, train=False, device=FAR).images.is_meta == ("resize" not in change)
+    assert next(loader(spec=spec, device=FAR).batches(0))[0].shape == (8, 3, 8, 8)
+
+
+def test_images_that_the_cpu_holds_are_not_copied():
+    image_set = numbered()
+    assert loader(image_set).images is image_set.images
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
-def test_gpu_gets_what_the_cpu_gets(on_disk, augment):
-    spec = dataclasses.replace(SPEC, augment=augment, cutout=3)
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_gpu_gets_what_the_cpu_gets(on_disk, augment, mixup):
+    spec = dataclasses.replace(SPEC, augment=augment, cutout=3, mixup=mixup)
     for image_set in (numbered(), on_disk):
         there = list(loader(image_set, spec, device=torch.device("cuda")).batches(0))
         assert all(images.is_cuda and numbers.is_cuda for images, numbers in there)
         for (images, numbers), (wanted, order) in zip(there, loader(image_set, spec).batches(0), strict=True):
-            assert torch.equal(numbers.cpu(), order)
+            torch.testing.assert_close(numbers.cpu(), order)
             torch.testing.assert_close(images.cpu(), wanted, atol=1e-6, rtol=1e-6)

@@ -14,11 +14,11 @@ def test_same_question_same_answer():
 
 
 def test_different_questions_different_answers():
-    purposes = ("subset", "order", "batch", "image", "layers")
+    purposes = ("subset", "order", "batch", "image", "layers", "mixup")
     questions = itertools.product(purposes, (0, 1), (0, 1), (0, 1))
     answers = [tuple(stream(p, seed=s, epoch=e, index=i).random(4)) for p, s, e, i in questions]
     numbers = [number for answer in answers for number in answer]
-    assert len(set(numbers)) == len(numbers) == 40 * 4
+    assert len(set(numbers)) == len(numbers) == 48 * 4
 
 
 def test_image_streams_do_not_run_into_each_other():
