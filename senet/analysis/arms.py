@@ -119,9 +119,12 @@ def _same(runs: Sequence[Mapping[str, Any]], words: str, of: Callable[[Mapping[s
 
 
 def _names(firsts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model's name where that tells the arms apart; else with what differs between the arms of that model."""
+    """The label that a run was given; else the model's name, with what differs between the arms of that model."""
     names = []
     for run in firsts:
+        if "label" in run:
+            names.append(str(run["label"]))
+            continue
         own = _settings(run)
         others = [_settings(other) for other in firsts if other["model"] == run["model"]]
         keys = {key for settings in (own, *others) for key in settings}

@@ -70,8 +70,8 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
         summaries: one a run, with ``run``, ``recipe``, ``model``, ``parameters``, ``seed``, ``epochs``,
             ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss``, ``dataset``,
             ``train_images`` and ``val_images`` (how many); and where known ``settings`` (what else decided the
-            result, names and values), ``classes`` (names) and ``images`` (fingerprints of the splits). Runs of one
-            model, as many epochs, the same settings and the same images are one arm.
+            result, names and values), ``classes`` (names), ``images`` (fingerprints of the splits) and ``label`` (what
+            the arm is called). Runs of one model, as many epochs, the same settings and the same images are one arm.
 
     Raises:
         InputError: no run, a key missing, results that are no percentages, different held-out images or classes, or

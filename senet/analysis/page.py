@@ -44,10 +44,9 @@ def view(report: Report) -> dict[str, Any]:
 
 
 def _interval(difference: Difference) -> str:
-    spread, half = difference.spread, difference.half_width
-    if spread is None or half is None:
+    if difference.low is None or difference.high is None:
         return ""
-    low, high = (wording.signed(end) for end in (spread.mean - half, spread.mean + half))
+    low, high = wording.signed(difference.low), wording.signed(difference.high)
     return f"The 95 % confidence interval of the mean difference is {low} to {high} points. "
 
 

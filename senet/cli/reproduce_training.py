@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from senet.cli.show_table import print_table
 from senet.errors import InputError
 from senet.files import write_whole
 from senet.recipes.small import SOURCES
-from senet.recipes.table import Arm, Scale
+from senet.recipes.table import Arm, Scale, Table
 from senet.recipes.tables import TABLES, get_table
 from senet.study.excitation import excite_trained
 from senet.study.grid import run_grid
@@ -79,14 +80,33 @@ def train_table(number: str, how: How) -> None:
         InputError: no such comparison at this scale, or what :func:`senet.study.grid.run_grid` refuses.
     """
     table, trainings, seeds = get_table(number), _trainings(number, how), range(how.seeds)
+    arms = [arm for arm, _ in trainings]
     lines = how.run([how.recipe(recipe, seed) for seed in seeds for _, recipe in trainings])
-    compared = compare_table(lines, [arm for arm, _ in trainings], table.baseline, number=number, seeds=seeds)
+    compared = compare_table(lines, arms, table.baseline, number=number, seeds=seeds)
     print_table(compared)
     name = f"table-{number.replace(': ', '-').replace(' ', '-')}-{lines[0]['dataset']}"
-    plot, page = how.out / f"{name}.svg", how.out / f"{name}.html"
+    plot = how.out / f"{name}.svg"
     write_whole(plot, differences(compared).file("svg"))
-    write_report([how.out / "cells" / line["run"] for line in lines], page)
-    typer.echo(f"\nThe plot: {plot}\nThe page: {page}\nThe results: {how.out / 'results.jsonl'}")
+    pages = list(_pages(table, arms, lines, how.out, name))
+    typer.echo("\n".join(["", f"The plot: {plot}", *(f"The page: {page}" for page in pages)]))
+    typer.echo(f"The results: {how.out / 'results.jsonl'}")
+
+
+def _pages(
+    table: Table, arms: Sequence[Arm], lines: Sequence[Mapping[str, Any]], out: Path, name: str
+) -> Iterator[Path]:
+    """A page for each plain network with the arms that are compared with it; one for all where there is but one."""
+    groups: dict[str, set[str]] = {}
+    for arm in arms:
+        groups.setdefault((table.baseline(arm) or arm).label, set()).add(arm.label)
+    if all(len(labels) == 1 for labels in groups.values()):  # a table without plain networks
+        groups = {arms[0].label: {arm.label for arm in arms}}
+    runs = list(zip(itertools.cycle([arm.label for arm in arms]), lines))
+    for plain, labels in groups.items():
+        own = [(label, out / "cells" / line["run"]) for label, line in runs if label in labels]
+        page = out / (f"{name}.html" if len(groups) == 1 else f"{name}-{plain}.html")
+        write_report([run for _, run in own], page, labels=[label for label, _ in own])
+        yield page
 
 
 def train_figure(number: str, how: How) -> None:

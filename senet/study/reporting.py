@@ -43,14 +43,21 @@ class Shown:
         return loader.batches(0)
 
 
-def write_report(runs: Sequence[Path], out: Path) -> None:
+def write_report(runs: Sequence[Path], out: Path, *, labels: Sequence[str] | None = None) -> None:
     """Writes the page about complete runs; of each arm, its first run's network is run on held-out images.
+
+    Args:
+        runs: their folders.
+        out: the file.
+        labels: what each run's arm is called; None: by its network, and what tells it from the others.
 
     Raises:
         InputError: a run is not complete, the runs cannot be compared, their images are gone, or ``out`` cannot be
             written.
     """
     summaries = [read_summary(run) for run in runs]
+    if labels is not None:
+        summaries = [{**summary, "label": label} for summary, label in zip(summaries, labels, strict=True)]
     comparison = compare(summaries)
     shown = {}
     for arm in comparison.arms:

@@ -10,7 +10,7 @@ def test_one_table(senet):
     assert code == 0
     assert "6 of 6 figures agree" in out
     assert "30.7 M" in out
-    assert "12 figures (errors, times, precisions) can be checked by running alone: not run." in out
+    assert "12 figures (errors, times, precisions) need runs: --check train, --check weights, --list." in out
 
 
 def test_differences_are_shown_with_what_is_known_of_them(senet):
@@ -32,9 +32,17 @@ def test_json(senet):
 def test_list(senet):
     code, out, _ = senet("reproduce", "--list")
     assert code == 0
-    lines = [line.split() for line in out.splitlines()]
-    assert ["tpami", "10", "6", "12", "Reduction", "ratio"] in lines
-    assert ["tpami", "11", "-", "4", "Squeeze"] in lines
+    tpami = [line.split() for line in out[out.index("tpami") : out.index("cvpr")].splitlines()]
+    assert ["11", "-", "4"] in [line[:3] for line in tpami]
+    assert ["3", "12", "10", "not", "run", "ImageNet"] in [line[:6] for line in tpami]
+
+
+def test_list_of_one_table_says_how_each_row_is_trained_and_what_was_run(senet):
+    code, out, _ = senet("reproduce", "table13", "--list")
+    assert code == 0
+    assert "SE_Stage_2  imagenet.seresnet50_ablation" in out
+    assert "SE_Stage_2  cifar_seresnet8" in out
+    assert "not run; Table 7 is of detectors" in senet("reproduce", "table7", "--list")[1]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +50,7 @@ def test_list(senet):
     [
         (["table17"], "tpami has no table 'table17'"),
         (["text: tiem"], "did you mean 'text: time'"),
-        (["10", "--list"], "--list shows all tables; leave TABLE out"),
+        (["table17", "--list"], "tpami has no table 'table17'"),
         (["2", "--edition", "cpvr"], "cpvr has no table '2'"),
     ],
 )
