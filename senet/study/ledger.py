@@ -12,7 +12,7 @@ from senet.errors import InputError
 from senet.files import write_whole
 from senet.options import flatten, to_plain
 from senet.train.recipe import Recipe
-from senet.train.rundir import RESUMABLE
+from senet.train.rundir import RESUMABLE, settings_of
 
 __all__ = ["Ledger", "same_training"]
 
@@ -32,8 +32,12 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = _read(path)
-        self._recipes = [_recipe(line, path) for line in self.lines]
+        lines = _read(path)
+        self._recipes = [_recipe(line, path) for line in lines]
+        # Of an older version, a line lacks the settings that recipes have got since.
+        self.lines = [
+            {**line, "settings": settings_of(recipe)} for line, recipe in zip(lines, self._recipes, strict=True)
+        ]
 
     def find(self, recipe: Recipe, images: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The result of a training, or None where it has none.

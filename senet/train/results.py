@@ -17,12 +17,12 @@ from senet.errors import InputError
 from senet.files import write_whole
 from senet.measure import device_name
 from senet.models.weights.files import write_tensors
-from senet.options import flatten, to_plain
+from senet.options import to_plain
 from senet.train.checkpoint import Progress
 from senet.train.data import ImageSet
 from senet.train.evaluate import Evaluation
 from senet.train.recipe import Recipe
-from senet.train.rundir import RESUMABLE, read_metrics, write_json
+from senet.train.rundir import read_metrics, settings_of, write_json
 
 __all__ = ["Results"]
 
@@ -105,7 +105,7 @@ class Results:
             "run": str(self.out),
             "recipe": recipe.name,
             "model": recipe.model.name,
-            "settings": _settings(recipe),
+            "settings": settings_of(recipe),
             "parameters": sum(p.numel() for p in weights.parameters()),
             "dataset": recipe.data.root or recipe.data.source,
             "train_images": len(self.train_set),
@@ -127,9 +127,3 @@ class Results:
         if self.write:
             write_json(self.out / "summary.json", summary)
         return summary
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """What decided the result besides network, epochs, seed and images, which the summary names on their own."""
-    named = {"name", "model.name", "schedule.epochs", "run.seed", *RESUMABLE}
-    return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in named}

@@ -25,6 +25,7 @@ __all__ = [
     "open_folder",
     "read_metrics",
     "read_summary",
+    "settings_of",
     "write_json",
 ]
 
@@ -116,7 +117,14 @@ def read_summary(out: Path) -> dict[str, Any]:
         raise InputError(f"{out / 'summary.json'} is not JSON: {error}") from None
     if not isinstance(summary, dict):
         raise InputError(f"{out / 'summary.json'} is no summary: {summary!r}")
-    return {**summary, "run": str(out)}
+    # Written by an older version, the summary lacks the fields that recipes have got since.
+    return {**summary, "run": str(out), "settings": settings_of(Recipe.load(out / "recipe.json"))}
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What decides a result besides network, epochs, seed and images, which summaries name on their own."""
+    named = {"name", "model.name", "schedule.epochs", "run.seed", *RESUMABLE}
+    return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in named}
 
 
 def build_model(spec: Model, channels: int, num_classes: int) -> Net:

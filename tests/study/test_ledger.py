@@ -8,12 +8,14 @@ from senet.errors import InputError
 from senet.options import to_plain
 from senet.recipes import get_recipe
 from senet.study.ledger import Ledger, same_training
+from senet.train.rundir import settings_of
 
 RECIPE = get_recipe("synthetic.seresnet8")
 
 
 def line(recipe, **more):
-    return {"plain": to_plain(recipe), "images": {"train": "a", "val": "b"}, **more}
+    plain = to_plain(recipe)
+    return {"plain": plain, "settings": settings_of(recipe), "images": {"train": "a", "val": "b"}, **more}
 
 
 def test_a_result_is_found_by_what_was_trained(tmp_path):
@@ -33,8 +35,11 @@ def test_a_result_is_found_by_what_was_trained(tmp_path):
 def test_fields_that_a_recipe_has_got_since_have_their_defaults(tmp_path):
     old = line(RECIPE, top1=50.0)
     del old["plain"]["optim"]["clip_grad_norm"], old["plain"]["data"]["jitter"]
+    del old["settings"]["optim.clip_grad_norm"], old["settings"]["data.jitter"]
     (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
-    assert Ledger(tmp_path / "results.jsonl").find(RECIPE)["top1"] == 50.0
+    found = Ledger(tmp_path / "results.jsonl").find(RECIPE)
+    assert found["top1"] == 50.0
+    assert found["settings"] == settings_of(RECIPE)
     assert same_training(RECIPE, RECIPE.override({"run.log_every": 3}))
 
 

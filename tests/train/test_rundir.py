@@ -6,7 +6,15 @@ import pytest
 from senet.errors import InputError
 from senet.options import to_plain
 from senet.train.recipe import Model
-from senet.train.rundir import build_model, check_folder, open_folder, read_metrics, read_summary
+from senet.train.rundir import (
+    build_model,
+    check_folder,
+    open_folder,
+    read_metrics,
+    read_summary,
+    settings_of,
+    write_json,
+)
 
 
 def test_a_new_folder_gets_its_recipe(tiny, tmp_path):
@@ -49,6 +57,13 @@ def test_what_a_killed_run_was_writing_is_removed_and_nothing_else(tiny, tmp_pat
     (tmp_path / ".notes.tmp").touch()
     open_folder(tmp_path, tiny)
     assert sorted(os.listdir(tmp_path)) == [".notes.tmp", "recipe.json"]
+
+
+def test_a_summary_of_an_older_version_has_the_settings_that_came_since(tiny, tmp_path):
+    open_folder(tmp_path, tiny)
+    old = {name: value for name, value in settings_of(tiny).items() if name != "data.jitter"}
+    write_json(tmp_path / "summary.json", {"settings": old})
+    assert read_summary(tmp_path)["settings"] == settings_of(tiny)
 
 
 @pytest.mark.parametrize(("name", "read"), [("summary.json", read_summary), ("metrics.jsonl", read_metrics)])
