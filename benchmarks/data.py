@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from torchvision_way import MEAN, STD, Pictures
 from torchvision_way import make_loader as torchvision_loader
 
 import senet
-from senet.measure import device_name, in_turn, ratio
+from senet.measure import device_name, in_turn, ratio, source_commit
 from senet.train.data import ImageSet, make_loader
 from senet.train.recipe import Data
 
@@ -101,7 +100,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    commit = ["git", "rev-parse", "--short", "HEAD"]
     for what, cutout in CASES.items():
         line = {
             "date": datetime.now(UTC).date().isoformat(),
@@ -114,7 +112,7 @@ def main() -> None:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "senet": senet.__version__,
-            "commit": subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip(),
+            "commit": source_commit(),
         }
         print(json.dumps(line), flush=True)
         with options.results.open("a") as file:

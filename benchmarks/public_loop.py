@@ -21,7 +21,6 @@ import argparse
 import json
 import logging
 import statistics
-import subprocess
 import tempfile
 import time
 import warnings
@@ -37,7 +36,7 @@ from torch import Tensor
 from torchvision_way import MEAN, STD, make_loader
 
 import senet
-from senet.measure import device_name
+from senet.measure import device_name, source_commit
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Data, Model, Optim, Recipe, Run, Schedule
@@ -173,7 +172,6 @@ def main() -> None:
     torch.manual_seed(0)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # says at every training that it has begun
     warnings.filterwarnings("ignore", message=".*does not have many workers")  # more were tried
-    commit = ["git", "rev-parse", "--short", "HEAD"]
     for batch_size in options.batch_sizes:
         data = Data("synthetic", mean=MEAN, std=STD, batch_size=batch_size)
         optim = Optim(lr=0.05, nesterov=True, weight_decay=5e-4)
@@ -191,7 +189,7 @@ def main() -> None:
             "torch": torch.__version__,
             "pytorch_lightning": lightning.__version__,
             "senet": senet.__version__,
-            "commit": subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip(),
+            "commit": source_commit(),
         }
         print(json.dumps(line), flush=True)
         with options.results.open("a") as file:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import NamedTuple
 
 from senet.analysis.arms import Arm, group
 from senet.errors import InputError
+from senet.files import write_whole
 from senet.models.weights.files import read_tensors, write_tensors
-from senet.models.weights.own.records import FOLDER, Record
+from senet.models.weights.own.records import FOLDER, Record, file_name
 from senet.models.weights.preprocessing import Preprocessing
 from senet.options import to_plain
 from senet.train.apply import evaluate_run
-from senet.train.recipe import Data, Recipe
+from senet.train.recipe import Recipe
 from senet.train.rundir import read_summary, write_json
 from senet.train.trained import read_trained
 
@@ -49,17 +51,23 @@ DATA = {
 
 
 def pack(runs: Sequence[Path], commit: str, folder: Path = FOLDER) -> list[Record]:
-    """Packs seed 0's run of each network; returns the records that were written.
+    """Packs seed 0's run of each network, all of them or, if one cannot be packed, none; returns the records.
 
     Raises:
         InputError: a run is not complete, two recipes are of one network, seed 0 is missing, the network has options
-            of its own, or it was judged by images that are not known here.
+            of its own, or it was judged by images that are not known here or are not where they were.
     """
     arms = group([read_summary(run) for run in runs])
     models = [arm.model for arm in arms]
     if twice := sorted({model for model in models if models.count(model) > 1}):
         raise InputError(f"runs of several recipes are of {twice[0]}; give those of one")
-    return [_pack(arm, commit, folder) for arm in arms]
+    with tempfile.TemporaryDirectory() as name:
+        drafts = Path(name)
+        records = [_pack(arm, commit, drafts) for arm in arms]
+        for suffix in (".safetensors", ".json"):  # a record says that its file is there, so it comes after it
+            for draft in drafts.glob(f"*{suffix}"):
+                write_whole(folder / draft.name, draft.read_bytes())
+    return records
 
 
 def _pack(arm: Arm, commit: str, folder: Path) -> Record:
@@ -73,9 +81,11 @@ def _pack(arm: Arm, commit: str, folder: Path) -> Record:
     if data is None:
         known = ", ".join(name.words for name in DATA.values())
         raise InputError(f"{run} was judged by images that are not known here; known: {known}")
-    path = folder / f"{arm.model}.{data.tag}.safetensors"
+    path = folder / file_name(arm.model, data.tag)
     _write(run, path, to_plain(recipe) | {"data": to_plain(replace(recipe.data, source=data.source, root=None))})
-    score = evaluate_run(read_trained(path), _root(recipe.data))
+    trained = read_trained(path)  # judged by the images held out in its training, wherever they lie, and by no others
+    score = evaluate_run(replace(trained, data=replace(trained.data, root=recipe.data.root)))
+    assert score.top5 is not None  # known data has more than five classes
     dropped = {"run", "dataset", "confusion"}
     record = Record(
         model=arm.model,
@@ -85,11 +95,8 @@ def _pack(arm: Arm, commit: str, folder: Path) -> Record:
         preprocessing=Preprocessing(**{f.name: getattr(recipe.data, f.name) for f in fields(Preprocessing)}),
         images=score.images,
         right=sum(row[label] for label, row in enumerate(score.confusion)),
-        top1=score.top1,
-        top5=score.top5,
+        right_in_5=round(score.top5 * score.images / 100),
         seed_top1={str(seed): top1 for seed, top1 in zip(arm.seeds, arm.accuracies, strict=True)},
-        mean=arm.top1.mean,
-        sd=arm.top1.sd,
         commit=commit,
         run={"name": run.name, **{key: value for key, value in summary.items() if key not in dropped}},
     )
@@ -102,10 +109,6 @@ def _write(run: Path, path: Path, recipe: dict[str, object]) -> None:
     tensors, info = read_tensors(run / "model.safetensors")
     halved = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
     write_tensors(path, halved, {**info, "recipe": recipe})
-
-
-def _root(data: Data) -> Path | None:
-    return None if data.root is None else Path(data.root)
 
 
 if __name__ == "__main__":

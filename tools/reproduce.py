@@ -1,4 +1,7 @@
-"""Writes docs/reproduce.md and its figures from senet/evidence/small-*.jsonl. A test compares them with these.
+"""Writes docs/reproduce.md and its figures from senet/evidence/small-*.jsonl.
+
+A test compares the page with what is written here, of the figures only the names: other versions of matplotlib draw
+other bytes.
 
 python tools/reproduce.py
 """
@@ -33,7 +36,7 @@ from senet.recipes.evidence import SEEDS, evidence
 from senet.recipes.tables import TABLES
 
 Line = Mapping[str, Any]
-Section = tuple[Compared, ...]  # tables that ask for the same networks
+Section = tuple[Compared, ...]  # tables that ask for the same networks, and expect the same signs
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproduce.md"
@@ -65,26 +68,36 @@ def page(results: Mapping[str, Sequence[Line]]) -> str:
 
 
 def sections(lines: Sequence[Line]) -> list[Section]:
-    """All tables that are compared small, those together that ask for the same networks."""
+    """All tables that are compared small, those together whose comparisons here are one and the same."""
     together: dict[str, list[Compared]] = {}
     for number, table in TABLES.items():
         if table.small:
             compared = compare_table(lines, table.small, table.baseline, number=number, seeds=SEEDS)
             asked = [(arm.label, arm.row, network(arm.model, arm.options)) for arm in table.small]
-            together.setdefault(json.dumps(asked), []).append(compared)
+            together.setdefault(json.dumps([asked, _signs(compared)]), []).append(compared)
     return [tuple(its) for its in together.values()]
+
+
+def _signs(compared: Compared) -> list[list[int]]:
+    """Which signs the paper's differences have, row by row."""
+    contrasts = [contrast for row in compared.rows for contrast in (row.plain, row.standard) if contrast]
+    return [sorted({(each > 0) - (each < 0) for each in contrast.published}) for contrast in contrasts]
 
 
 def _summary(found: Mapping[str, Sequence[Section]]) -> Iterator[str]:
     yield "## What came of it\n"
-    yield "How many of the paper's differences agree here / are contradicted / stay open, in the terms below.\n"
+    yield _text(
+        "How many of the paper's differences agree here / are contradicted / stay open, in the terms below, each by "
+        "its own test: nothing is adjusted for their being many."
+    )
     yield f"| | {' | '.join(found)} | the paper |"
     yield f"|---|{'--:|' * len(found)}---|"
     for across in zip(*found.values(), strict=True):
-        for same in zip(*across, strict=True):  # one table, on each data set
-            tallies = (" / ".join(map(str, tally(compared))) for compared in same)
-            paper = published(same[0]).removeprefix("The paper ")
-            yield f"| {_name(same[0])}: {same[0].title} | {' | '.join(tallies)} | {paper} |"
+        tallies = (" / ".join(map(str, tally(first))) for first, *_ in across)  # on each data set
+        section = across[0]
+        titles = "; ".join(compared.title for compared in section)
+        paper = "; ".join(published(compared).removeprefix("The paper ") for compared in section)
+        yield f"| {_name(section)}: {titles} | {' | '.join(tallies)} | {paper} |"
     yield ""
 
 
@@ -111,10 +124,10 @@ def _how(tables: Sequence[Compared]) -> Iterator[str]:
     yield _text(NOTE, RULE, TERMS, exact_note(contrast for contrast, _ in tests.values()))
     yield _text("In the figures a dot is a seed, a bar the mean, a line the 95 % interval of a difference.")
     yield _text(
-        f"{plural(len(tests), 'difference')} are tested, each once though tables share them. Were none of them real, "
-        f"about {0.05 * len(tests):.0f} would be shown by chance; {len(shown)} are. They share runs, so they are not "
-        f"independent. With the p values adjusted for all of them together (Holm), {len(strict) or 'none'} stay below "
-        f"0.05{':' if strict else '.'}"
+        f"{plural(len(tests), 'difference')} {_are(len(tests))} tested, each once though tables share them. Were none "
+        f"of them real, about {0.05 * len(tests):.1f} would be shown by chance; {len(shown)} {_are(len(shown))}. They "
+        "share runs, so they are not independent. Adjusted for all of them together (Holm), p is below 0.05 for "
+        f"{len(strict)} of {len(tests)}{':' if strict else '.'}"
     )
     for p, dataset, contrast in sorted(strict, key=lambda each: each[0]):
         yield f"- {dataset}: {contrast_cells(contrast)[0]}, {interval(contrast)} points, adjusted {p_value(p)}"
@@ -131,21 +144,22 @@ def _source(source: str, found: Sequence[Section]) -> Iterator[str]:
         "Mean over seeds and, as a band, the smallest and the largest. Training error is that of the changed images, "
         "as they were learnt from."
     )
-    for name in _pairs(found[0][0]):
+    for _, row in found[0][0].twins:
+        name = row.entry.label
         yield f"![Training and validation error of {name}](figures/{_file(source, name)}.svg)\n"
     yield from _cells(found)
 
 
 def _section(source: str, section: Section) -> Iterator[str]:
-    first = section[0]
-    yield f"### {', '.join(map(_name, section))}\n"
-    for compared in section:
-        yield _text(f"*{compared.title}.*", verdict(compared), order(compared))
+    first, last = section[0], section[-1]
+    yield f"### {_name(section)}\n"
+    said = [f"*{compared.title}.* {published(compared)}." for compared in section[:-1]]
+    yield _text(*said, f"*{last.title}.*", verdict(last), order(last))
     yield "| network | parameters | n | top-1 error, % | paper, % | |"
     yield "|---|--:|--:|--:|--:|---|"
     for row in first.rows:
-        published = "" if row.published is None else str(row.published)
-        cells = (row.entry.label, _parameters(row), str(len(row.errors)), spread(row.error), published, row.missing)
+        printed = "" if row.published is None else str(row.published)
+        cells = (row.entry.label, _parameters(row), str(len(row.errors)), spread(row.error), printed, row.missing)
         yield f"| {' | '.join(cells)} |"
     yield "\n| difference | points [95 % interval] | p | exact p | beside the paper |"
     yield "|---|--:|--:|--:|---|"
@@ -179,8 +193,15 @@ def _network(line: Line) -> str:
     return network(line["model"], line["plain"]["model"]["options"])
 
 
-def _name(compared: Compared) -> str:
-    return f"Table {compared.number}" if compared.number.isdecimal() else compared.number.capitalize()
+def _name(section: Section) -> str:
+    """``Table 10``, ``Tables 2, 4, 5`` or ``Text: overhead``."""
+    numbers = [compared.number for compared in section]
+    words = ", ".join(numbers)
+    return f"Table{'s' if len(section) > 1 else ''} {words}" if numbers[0].isdecimal() else words.capitalize()
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _text(*sentences: str) -> str:
@@ -190,13 +211,6 @@ def _text(*sentences: str) -> str:
 
 def _distinct(lines: Sequence[Line], key: str) -> str:
     return ", ".join(sorted({str(line[key]) for line in lines}))
-
-
-def _pairs(compared: Compared) -> dict[str, tuple[Row, Row]]:
-    """Each network with blocks after its plain twin."""
-    rows = {row.entry.label: row for row in compared.rows}
-    pairs = {row.entry.label: (rows[row.plain.reference.label], row) for row in compared.rows if row.plain}
-    return {name: pair for name, pair in pairs.items() if all(row.errors for row in pair)}
 
 
 def _file(source: str, name: str) -> str:
@@ -212,7 +226,8 @@ def figures(results: Mapping[str, Sequence[Line]]) -> dict[str, bytes]:
             if first.contrasts:
                 drawn[_file(source, first.number)] = differences(first).file("svg")
         histories = {line["run"]: line["history"] for line in lines}
-        for name, pair in _pairs(found[0][0]).items():
+        for pair in found[0][0].twins:
+            name = pair[1].entry.label
             arms = {row.entry.label: [histories[run] for run in row.arm.runs] for row in pair if row.arm}
             drawn[_file(source, name)] = dynamics(arms, name=name).file("svg")
     return drawn

@@ -26,24 +26,21 @@ class Difference(Paired):
         """What may be said, in a sentence.
 
         ``better`` or ``worse`` where they show a difference (:attr:`shown`); ``no difference that these n seeds can
-        show`` where they do not; with one seed only its difference; with none in common nothing.
+        show`` where they do not; with one seed, or equal differences, only what they are; with none in common nothing.
         """
         if self.spread is None:
             return f"{self.arm} and {self.baseline} have no seed in common, so there is nothing to pair."
         mean, n = self.spread.mean, self.spread.n
-        if self.p is None or self.spread.sd is None:
-            return (
-                f"{self.arm} minus {self.baseline} is {signed(mean)} points of top-1 with seed {self.seeds[0]}; "
-                "one seed shows nothing about spread."
-            )
+        difference = f"{self.arm} minus {self.baseline} is {signed(mean)} points of top-1"
+        if self.spread.sd is None:
+            return f"{difference} with seed {self.seeds[0]}; one seed shows nothing about spread."
+        if self.p is None:
+            return f"{difference} with each of {n} seeds; equal differences have no interval."
         numbers = f"sd of the difference {self.spread.sd:.2f}, n = {n}, {p_value(self.p)}"
         if self.shown:
             word = "better" if mean > 0 else "worse"
             return f"{self.arm} is {abs(mean):.2f} points of top-1 {word} than {self.baseline} ({numbers})."
-        return (
-            f"No difference that these {n} seeds can show: {self.arm} minus {self.baseline} is {signed(mean)} "
-            f"points of top-1 ({numbers})."
-        )
+        return f"No difference that these {n} seeds can show: {difference} ({numbers})."
 
 
 @dataclass(frozen=True)

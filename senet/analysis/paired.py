@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from senet.analysis.arms import Spread
 from senet.analysis.student import t_quantile, two_sided_p
 
-__all__ = ["RULE", "Paired", "holm", "pair", "sign_flip_p"]
+__all__ = ["ROUNDING", "RULE", "Paired", "holm", "pair", "sign_flip_p"]
 
 RULE = (
     "A difference is shown where the 95 % confidence interval of its mean over seeds excludes zero: "
-    "mean ± t(0.975, n - 1) sd / sqrt(n), the paired t-test at p < 0.05."
+    "mean ± t(0.975, n - 1) sd / sqrt(n), the paired t-test at p < 0.05. Equal differences have no interval."
 )
+ROUNDING = 1e-9
+"""What is smaller, in points, is zero but for rounding."""
+
 _MOST = 12  # differences whose signs are all tried: 4096 ways
 
 
@@ -25,16 +28,18 @@ class Paired:
 
     The t-test takes the differences for draws of one normal distribution; the sign-flip test only takes each to be as
     likely the other way round, were there no effect. Both speak of what the seed decides (initial weights, order,
-    augmentation), not of which images happen to be held out.
+    augmentation), not of which images happen to be held out. Differences that are all equal say nothing of their
+    spread, however many they are: they have neither interval nor t-test, only the sign-flip test.
 
     Attributes:
         seeds: those that both sides have.
         points: the difference of each seed, in points.
         spread: mean and standard deviation of the points; None where no seed is in common.
-        low: lower end of the 95 % confidence interval of the mean; this and all below None for fewer than two seeds.
-        high: its upper end.
-        p: two-sided p value of the paired t-test.
-        exact_p: that of the sign-flip test, see :func:`sign_flip_p`.
+        low: lower end of the 95 % confidence interval of the mean; None for fewer than two seeds, and where the points
+            are equal up to :data:`ROUNDING`.
+        high: its upper end, or None likewise.
+        p: two-sided p value of the paired t-test, or None likewise.
+        exact_p: that of the sign-flip test, see :func:`sign_flip_p`; None for fewer than two seeds.
     """
 
     seeds: tuple[int, ...]
@@ -52,7 +57,7 @@ class Paired:
 
     @property
     def half_width(self) -> float | None:
-        """Half of the interval's width; None for fewer than two seeds."""
+        """Half of the interval's width; None where there is no interval."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
@@ -61,13 +66,12 @@ def pair(mine: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
     seeds = tuple(seed for seed in sorted(mine) if seed in theirs)
     points = tuple(mine[seed] - theirs[seed] for seed in seeds)
     spread = Spread.of(points) if points else None
-    if spread is None or spread.sd is None:
-        return Paired(seeds, points, spread, None, None, None, None)
+    exact_p = sign_flip_p(points) if len(points) > 1 else None
+    if spread is None or spread.sd is None or spread.sd < ROUNDING:
+        return Paired(seeds, points, spread, None, None, None, exact_p)
     error, df = spread.sd / math.sqrt(spread.n), spread.n - 1
-    half = t_quantile(0.975, df) * error
-    t = spread.mean / error if error else math.copysign(math.inf, spread.mean) if spread.mean else 0.0
-    p = two_sided_p(t, df)
-    return Paired(seeds, points, spread, spread.mean - half, spread.mean + half, p, sign_flip_p(points))
+    half, p = t_quantile(0.975, df) * error, two_sided_p(spread.mean / error, df)
+    return Paired(seeds, points, spread, spread.mean - half, spread.mean + half, p, exact_p)
 
 
 def sign_flip_p(points: Sequence[float]) -> float | None:

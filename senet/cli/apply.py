@@ -79,5 +79,5 @@ def predict(
 
 COMMANDS: dict[Callable[..., None], str] = {
     eval_: "senet eval runs/seresnet20 --data DIR",
-    predict: "senet predict cifar_seresnet8 shoe.jpg",
+    predict: "senet predict cifar_seresnet8.fashion_mnist shoe.jpg",
 }

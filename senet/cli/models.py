@@ -60,7 +60,10 @@ def models(
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `senet models` lists.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A name from `senet models`, or one of weights: seresnet50.a1_in1k."),
+    ],
     size: Annotated[int | None, typer.Option(min=1, help="Height and width; else what it is made for.")] = None,
     change: Annotated[
         list[str] | None,
@@ -68,15 +71,19 @@ def info(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a network costs by stage, what was published about it, which weights there are, and its options."""
+    """Say what a network costs by stage, what was published about it, which weights there are, and its options.
+
+    With the tag of weights, only those are told of; the network is the same.
+    """
     import torch
 
     from senet.analysis.catalogue import published
     from senet.analysis.complexity import count
     from senet.models import create_model, model_config, model_entry
     from senet.models.weights.own.records import read_records
-    from senet.models.weights.pretrained import weights_of
+    from senet.models.weights.pretrained import find_weight, weights_of
 
+    model, _, tag = model.partition(".")
     options = parse_assignments(change or [])
     config = model_config(model, options)
     image = (size, size) if size else model_entry(model).image
@@ -84,7 +91,8 @@ def info(
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
     complexity = count(net, (config.in_chans, *image))
     figures = published(model, options)
-    records = [record for record in read_records() if record.model == model]
+    weights = (find_weight(model, tag),) if tag else weights_of(model)
+    records = [record for record in read_records() if record.model == model and tag in ("", record.tag)]
     if as_json:
         told = {
             "model": model,
@@ -94,14 +102,14 @@ def info(
             "config": to_plain(config),
             **asdict(complexity),
             "published": to_plain(figures),
-            "weights": to_plain(weights_of(model)),
+            "weights": to_plain(weights),
             "records": to_plain(records),
         }
         typer.echo(json.dumps(told, default=str))
         return
     print_complexity(model, image, complexity)
     print_published(figures)
-    print_weights(weights_of(model))
+    print_weights(weights)
     print_records(records)
     typer.echo(f"Source: {model_entry(model).source}")
     print_options(to_plain(config))

@@ -18,9 +18,12 @@ from senet.errors import InputError, did_you_mean
 from senet.options import parse_assignments
 
 if TYPE_CHECKING:
+    from senet.cli.reproduce_training import How
     from senet.published import Figure
 
 __all__ = ["COMMANDS"]
+
+_RUNS = Path("runs/reproduce")
 
 
 class Check(StrEnum):
@@ -54,27 +57,52 @@ def reproduce(
         ),
     ] = Check.complexity,
     scale: Annotated[
-        Scale, typer.Option(help="train: small networks on small images, or the paper's own recipes.")
-    ] = Scale.small,
+        Scale | None, typer.Option(help="train: small networks on small images (default), or the paper's own recipes.")
+    ] = None,
     on: Annotated[
         str | None, typer.Option(help="small: cifar10, cifar100, fashion-mnist, or folder with --data DIR.")
     ] = None,
     data: DataDir = None,
-    seeds: Annotated[int, typer.Option(min=1, help="train: how many seeds an arm.")] = 5,
-    jobs: Annotated[int | None, typer.Option(min=1, help="train: runs at a time; else one a GPU or a core.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="train: of each run on the CPU.")] = 1,
+    seeds: Annotated[int | None, typer.Option(min=1, help="train: seeds of an arm; 5.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="train: runs at a time; one a GPU, where small ones leave room, or a core."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="train: of each run on the CPU; 1.")] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="train: folder of runs and results; the same again goes on.")
-    ] = Path("runs/reproduce"),
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="train, --list: folder of runs and results (runs/reproduce); the same again goes on."
+        ),
+    ] = None,
     change: Changes = None,
     list_: Annotated[bool, typer.Option("--list", help="What can be checked how, and what was run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the paper's tables: sizes by counting, errors by training, pretrained weights by evaluating them."""
+    table = None if table is None else _number(table)
+    training = {"--scale": scale, "--on": on, "--seeds": seeds, "--jobs": jobs, "--threads": threads, "--set": change}
+    given = [name for name, value in training.items() if value is not None]
+    if given and (list_ or check is not Check.train):
+        raise InputError(f"{given[0]} says how to train; give --check train, or leave it out")
+    if as_json and (list_ or check is Check.train):
+        raise InputError("--json is for --check complexity and weights; the results of trainings are in results.jsonl")
     if list_:
-        _list(table, edition)
+        _list(table, edition, out)
     elif check is Check.train:
-        _train(table, edition, scale, on, data, seeds, jobs, threads, out, change)
+        from senet.cli.reproduce_training import How
+
+        how = How(
+            out=out or _RUNS,
+            scale="small" if scale is None else scale.value,
+            source=on,
+            data=data,
+            seeds=seeds or 5,
+            jobs=jobs,
+            threads=threads or 1,
+            changes=parse_assignments(change or []),
+        )
+        _train(table, edition, how)
     elif check is Check.weights:
         _weights(table, edition, data, as_json=as_json)
     else:
@@ -108,38 +136,19 @@ def _complexity(table: str | None, edition: str, *, as_json: bool) -> None:
         )
 
 
-def _train(
-    table: str | None,
-    edition: str,
-    scale: Scale,
-    on: str | None,
-    data: Path | None,
-    seeds: int,
-    jobs: int | None,
-    threads: int,
-    out: Path,
-    change: list[str] | None,
-) -> None:
-    from senet.cli.reproduce_training import How, train_figure, train_table
+def _train(table: str | None, edition: str, how: How) -> None:
+    from senet.cli.reproduce_training import train_figure, train_table
 
     if table is None:
         raise InputError("name what to train, for example table10; `senet reproduce --list` names all")
     if edition != "tpami":
-        raise InputError(f"trainings go by the TPAMI edition's numbers, not by those of {edition}; leave --edition out")
-    how = How(
-        out=out,
-        scale=scale.value,
-        source=on,
-        data=data,
-        seeds=seeds,
-        jobs=jobs,
-        threads=threads,
-        changes=parse_assignments(change or []),
-    )
+        there = {("cvpr", "3"): "3", ("cvpr", "6"): "7", ("cvpr", "7"): "10"}.get((edition, table))
+        instead = f"; there it is Table {there}" if there else ""
+        raise InputError(f"trainings go by the TPAMI edition's numbers, not by those of {edition}{instead}")
     if table.startswith("figure"):
         train_figure(table.removeprefix("figure").strip(), how)
     else:
-        train_table(_number(table), how)
+        train_table(table, how)
 
 
 def _weights(table: str | None, edition: str, data: Path | None, *, as_json: bool) -> None:
@@ -162,32 +171,38 @@ def _weights(table: str | None, edition: str, data: Path | None, *, as_json: boo
         print_evaluated(found)
 
 
-def _list(table: str | None, edition: str) -> None:
+def _list(table: str | None, edition: str, out: Path | None) -> None:
     from senet.published import figures, tables
     from senet.recipes.evidence import evidence_of
     from senet.recipes.tables import TABLES
+    from senet.study.ledger import Ledger
 
+    own = Ledger((out or _RUNS) / "results.jsonl")  # empty where there is none
     if table is None:
-        print_tables(tables(), figures(), {number: evidence_of(known) for number, known in TABLES.items()})
+        print_tables(tables(), figures(), {number: evidence_of(known, own) for number, known in TABLES.items()})
     else:
         _figures(table, edition)  # refuses one that is not there
-        known = TABLES.get(_number(table)) if edition == "tpami" else None
-        print_trainings(known, _number(table), evidence_of(known) if known else {})
+        known = TABLES.get(table) if edition == "tpami" else None
+        print_trainings(known, table, evidence_of(known, own) if known else {})
 
 
 def _figures(table: str, edition: str) -> tuple[Figure, ...]:
     from senet.published import figures, tables
 
+    if table.startswith("figure"):
+        raise InputError(f"{table} is drawn, by --check train; accepted there: figure4, figure6, figure7")
     known = [number for its, number in tables() if its == edition]
-    if _number(table) not in known:
-        raise InputError(
-            f"{edition} has no table {table!r}{did_you_mean(_number(table), known)}; `senet reproduce --list`"
-        )
-    return figures(table=_number(table), edition=edition)
+    if table not in known:
+        raise InputError(f"{edition} has no table {table!r}{did_you_mean(table, known)}; `senet reproduce --list`")
+    return figures(table=table, edition=edition)
 
 
 def _number(table: str) -> str:
-    return table.removeprefix("table").strip() if table.startswith("table") else table
+    """``"10"`` for ``"Table 10"``, ``"figure4"`` for ``"Figure 4"``; others, such as ``"text: time"``, as they are."""
+    lower = table.lower().replace(" ", "")
+    if lower.startswith("figure"):
+        return lower
+    return lower.removeprefix("table") if lower.startswith("table") else table
 
 
 COMMANDS: dict[Callable[..., None], str] = {reproduce: "senet reproduce table10 --check train --on fashion-mnist"}

@@ -151,11 +151,12 @@ def print_weights(weights: Sequence[Weight]) -> None:
 def print_records(records: Sequence[Record]) -> None:
     """How the weights in the package came about, and what other seeds gave."""
     for record in records:
-        seeds = Spread(len(record.seed_top1), record.mean, record.sd)
+        seeds = Spread.of(list(record.seed_top1.values()))
+        of = "one seed only," if seeds.n == 1 else f"over {plural(seeds.n, 'seed')}"
         console.print(
-            f"{record.tag}: seed {record.run['seed']} after its last epoch ({record.run['epochs']}), settled before "
-            f"training; {record.right:,} of {record.images:,} held-out images right; over "
-            f"{plural(seeds.n, 'seed')} {spread(seeds)} %."
+            f"{record.tag}: seed {record.run['seed']} after its last epoch ({record.run['epochs']}); "
+            f"{record.right:,} of {record.images:,} held-out images right; {of} {spread(seeds)} % before rounding to "
+            "float16."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,8 +15,12 @@ from senet.options import to_plain
 from senet.published import Figure
 
 if TYPE_CHECKING:
+    from senet.recipes.table import Scale
     from senet.recipes.table import Table as Trainable
     from senet.study.published_weights import Evaluated
+
+Runs = Mapping[tuple[str, Path], Mapping[str, int]]
+"""By images and file the arms and how many seeds they have: :func:`senet.recipes.evidence.evidence_of`."""
 
 __all__ = ["print_claims", "print_evaluated", "print_tables", "print_trainings"]
 
@@ -67,14 +71,14 @@ def _print_numbers(claims: Sequence[Claim]) -> None:
 def print_tables(
     titles: Mapping[tuple[str, str], str],
     figures: Sequence[Figure],
-    evidence: Mapping[str, Mapping[Path, Mapping[str, int]]],
+    evidence: Mapping[str, Runs],
 ) -> None:
     """The published tables: what counting can check, what needs runs, and which runs there are.
 
     Args:
         titles: by edition and table.
         figures: all.
-        evidence: by table of the TPAMI edition, as :func:`senet.recipes.evidence.evidence_of` gives it.
+        evidence: the runs of each table of the TPAMI edition.
     """
     for edition in dict.fromkeys(its for its, _ in titles):
         console.print(edition, style="bold")
@@ -82,56 +86,50 @@ def print_tables(
         table.add_column("table", no_wrap=True)
         for name in ("counted", "to be run"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("run small", no_wrap=True)
+        table.add_column("runs", no_wrap=True)
         table.add_column("title", overflow="fold")
         for number in (number for its, number in titles if its == edition):
             here = [figure for figure in figures if (figure.edition, figure.table) == (edition, number)]
             counted = sum(map(countable, here))
             runs = evidence.get(number, {}) if edition == "tpami" else {}
-            done = ", ".join(f"{sum(counts.values())} on {_source(path)}" for path, counts in runs.items())
+            done = ", ".join(f"{sum(counts.values())} on {source}" for (source, _), counts in runs.items())
             waiting = str(len(here) - counted or "-")
             words = done or ("-" if waiting == "-" else "not run")
             table.add_row(number, str(counted or "-"), waiting, words, titles[edition, number])
         console.print(table)
         console.print()
     console.print(
-        "counted: `senet reproduce TABLE` compares them. to be run: errors, times, precisions; none at the paper's own "
-        "scale has been run. run small: trainings of the same comparison; `senet reproduce TABLE --list` shows each."
+        "counted: `senet reproduce TABLE` compares them. to be run: errors, times, precisions. runs: trainings of the "
+        "same comparison, in the package and, with --out DIR, in yours; `senet reproduce TABLE --list` shows each. "
+        "figure4, figure6 and figure7 are drawn by --check train."
     )
 
 
-def _source(path: Path) -> str:
-    return path.stem.removeprefix("small-")
-
-
-def print_trainings(table: Trainable | None, number: str, runs: Mapping[Path, Mapping[str, int]]) -> None:
-    """A table row by row: the recipe of each, and what was run of the small comparison, and where its results lie."""
-    console.print(f"Table {number}, at the paper's scale:", style="bold")
-    if table is None or (not table.paper and not table.small):
-        console.print("not run; " + (table.why_not if table else "its trainings are listed under the TPAMI edition"))
+def print_trainings(table: Trainable | None, number: str, runs: Runs) -> None:
+    """A table row by row: the recipe of each, what was run of it, and where the results lie."""
+    if table is None:
+        console.print(f"Table {number} is trained by its number in the TPAMI edition only.")
         return
-    rows = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("row", "recipe", "run"):
-        rows.add_column(name, overflow="fold")
-    if table.paper:
-        for arm, recipe in table.trainings("paper"):
+    scales: tuple[tuple[Scale, Any], ...] = (("paper", table.paper), ("small", table.small))
+    for scale, has in scales:
+        console.print(f"{scale}:", style="bold")
+        if not has:
+            console.print(f"not run; {table.why_not}")
+            continue
+        rows = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("row", "trained by" if scale == "paper" else "network", "seeds run"):
+            rows.add_column(name, overflow="fold")
+        for arm, recipe in table.trainings(scale):
             options = f" {json.dumps(to_plain(arm.options))}" if arm.options else ""
-            rows.add_row(arm.label, recipe.name + options, "not run")
+            done = ", ".join(
+                f"{counts[arm.label]} on {source}"
+                for (source, _), counts in runs.items()
+                if (source == "the paper's") == (scale == "paper") and counts.get(arm.label)
+            )
+            rows.add_row(arm.label, (recipe.name if scale == "paper" else arm.model) + options, done or "not run")
         console.print(rows)
-    console.print("Small:", style="bold")
-    if not table.small:
-        console.print(f"not run; {table.why_not}")
-        return
-    small = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("arm", "network", "seeds run"):
-        small.add_column(name, overflow="fold")
-    for arm in table.small:
-        done = ", ".join(f"{counts[arm.label]} on {_source(path)}" for path, counts in runs.items())
-        options = f" {json.dumps(to_plain(arm.options))}" if arm.options else ""
-        small.add_row(arm.label, arm.model + options, done or "not run")
-    console.print(small)
-    for path in runs:
-        console.print(f"{_source(path)}: {path}", soft_wrap=True)
+    for source, path in runs:
+        console.print(f"{source}: {path}", soft_wrap=True)
 
 
 def print_evaluated(found: Sequence[Evaluated]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from senet.analysis.evidence.verdicts import NOTE, TERMS, about, contrast_cells, exact_note, order, verdict
+from senet.analysis.evidence.verdicts import NOTE, TERMS, about, contrast_cells, exact_note, many, order, verdict
 from senet.analysis.paired import RULE
 from senet.analysis.wording import spread
 from senet.cli.show import console
@@ -26,7 +26,7 @@ def print_table(compared: Compared) -> None:
         _print_contrasts(compared)
     console.print()
     console.print(verdict(compared), style="bold")
-    for sentence in filter(None, (order(compared), RULE, TERMS, exact_note(compared.contrasts))):
+    for sentence in filter(None, (order(compared), RULE, TERMS, many(compared), exact_note(compared.contrasts))):
         console.print(sentence)
 
 

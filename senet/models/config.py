@@ -82,9 +82,8 @@ class NetConfig:
 
     def without_blocks(self, **changes: Any) -> Self:
         """The options of the plain twin, and some changed."""
-        placement: dict[str, Any] = {
-            f.name: f.default for f in fields(self) if f.name == "placement"
-        }  # where a family has one
+        placements = [f for f in fields(self) if f.name == "placement"]  # where a family has them
+        placement: dict[str, Any] = {f.name: f.default for f in placements}
         return replace(self, attn=None, attn_options={}, stages=None, **placement, **changes)
 
     def drop_path_rates(self, units: int) -> list[float]:

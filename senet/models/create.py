@@ -12,7 +12,7 @@ from senet.errors import InputError
 from senet.models.features import Features
 from senet.models.registry import build
 from senet.models.weights.layouts.reading import is_file_name
-from senet.models.weights.loading import load_weights
+from senet.models.weights.loading import load_weights, sizes_of
 from senet.models.weights.pretrained import fetch, find_weight
 
 __all__ = ["create_model"]
@@ -38,8 +38,8 @@ def create_model(
             whoever wrote it; text with a separator or a suffix is one too.
         num_classes: outputs of the classifier; None: as the weights have or, for fresh ones, as the network's paper
             has; 0: pooled features. Another number than the weights' gives a fresh classifier.
-        in_chans: channels of the input image; None: as the weights in the package or on the hub have, else 3. The first
-            convolution of weights for 3 is adapted to others.
+        in_chans: channels of the input image; None: as the weights have, 3 for fresh ones. The first convolution of
+            weights for 3 is adapted to others.
         features_only: return the maps of the stages instead of class scores, see :class:`Features`.
         out_indices: which maps, with ``features_only``.
         **options: any other field of the network's options, checked by name and type: ``attn="eca"``,
@@ -67,18 +67,15 @@ def create_model(
     fields: dict[str, Any] = {**options, **{key: value for key, value in given.items() if value is not None}}
     file = _file(pretrained)
     if file is not None:
-        net = build(name, fields)
+        net = build(name, {**sizes_of(file, name, fields), **fields})
         net.loaded = load_weights(net, file)
-        if num_classes is None and net.loaded.classes not in (0, net.config.num_classes):
-            net = build(name, {**fields, "num_classes": net.loaded.classes})
-            net.loaded = load_weights(net, file)
     elif pretrained:
         wanted = (tag or None) if pretrained is True else str(pretrained).removeprefix(f"{name}.")
         weight = find_weight(name, wanted)
-        own = {"in_chans": weight.preprocessing.channels}
+        theirs = {"in_chans": weight.preprocessing.channels}
         if weight.num_classes:
-            own["num_classes"] = weight.num_classes
-        net = build(name, {**own, **fields})
+            theirs["num_classes"] = weight.num_classes
+        net = build(name, {**theirs, **fields})
         loaded = load_weights(net, fetch(weight), layout=weight.layout)
         net.loaded = replace(loaded, preprocessing=weight.preprocessing)
     else:

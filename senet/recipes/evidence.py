@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from senet.recipes.small import SOURCES
-from senet.recipes.table import Arm, Table
+from senet.recipes.table import Scale, Table
 from senet.study.ledger import Ledger
 
 __all__ = ["SEEDS", "evidence", "evidence_of", "lines_of"]
@@ -24,24 +24,38 @@ def evidence() -> Mapping[str, Ledger]:
     return {source: _ledger(path) for source, path in files.items() if path.is_file()}
 
 
-def evidence_of(table: Table) -> Mapping[Path, Mapping[str, int]]:
-    """The files with results of a table's small comparison, and in each the arms by label and how many seeds they have.
+def evidence_of(table: Table, own: Ledger | None = None) -> Mapping[tuple[str, Path], Mapping[str, int]]:
+    """Where there are results of a table, and there the arms by label and how many seeds they have.
 
-    A file that has none of them is left out.
+    Args:
+        table: the table.
+        own: results besides the package's, at any scale.
+
+    Returns:
+        By source of images (``"the paper's"`` at its own scale) and file; files without any are left out.
     """
+    found = {(source, ledger.path): lines_of(table, source) for source, ledger in evidence().items()}
+    if own is not None:
+        found |= {(source, own.path): _lines(table, "small", source, own) for source in SOURCES}
+        found |= {("the paper's", own.path): _lines(table, "paper", None, own)}
+    counts = {where: {label: len(lines) for label, lines in arms.items()} for where, arms in found.items()}
+    return {where: arms for where, arms in counts.items() if any(arms.values())}
+
+
+def lines_of(table: Table, source: str) -> Mapping[str, list[dict[str, Any]]]:
+    """The package's results of a table's arms by label, each in the order of seeds."""
+    return _lines(table, "small", source, evidence()[source])
+
+
+def _lines(table: Table, scale: Scale, source: str | None, ledger: Ledger) -> Mapping[str, list[dict[str, Any]]]:
+    """Those in a ledger; of a table without trainings at this scale nothing."""
+    if not (table.small if scale == "small" else table.paper):
+        return {}
     found = {}
-    for source, ledger in evidence().items():
-        counts = {arm.label: len(lines_of(table, arm, source)) for arm in table.small}
-        if any(counts.values()):
-            found[ledger.path] = counts
+    for arm, recipe in table.trainings(scale, source):
+        lines = [ledger.find(recipe.override({"run.seed": seed})) for seed in SEEDS]
+        found[arm.label] = [line for line in lines if line is not None]
     return found
-
-
-def lines_of(table: Table, arm: Arm, source: str) -> list[dict[str, Any]]:
-    """The results of an arm's runs on a source of images, by seed."""
-    recipe = {known.label: its for known, its in table.trainings("small", source)}[arm.label]
-    found = [evidence()[source].find(recipe.override({"run.seed": seed})) for seed in SEEDS]
-    return [line for line in found if line is not None]
 
 
 def _folder() -> Path:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 
 from senet.errors import InputError
@@ -23,9 +24,17 @@ from senet.train.data import fingerprint_of
 from senet.train.recipe import Data, Recipe
 from senet.train.rundir import RESUMABLE, check_folder, read_metrics, read_summary
 
-__all__ = ["GridWatch", "result_line", "run_grid"]
+__all__ = ["CellsFailedError", "GridWatch", "result_line", "run_grid"]
 
 _LOOK = 0.5  # seconds between looks at what the runs have written
+
+
+class CellsFailedError(InputError):
+    """Some cells could not be trained; ``lines`` holds the results of the others."""
+
+    def __init__(self, message: str, lines: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.lines = lines
 
 
 class GridWatch:
@@ -64,33 +73,43 @@ def run_grid(
         watch: is told what happens.
 
     Raises:
-        InputError: another process works in ``out``; the images are not there; or cells that cannot be trained, after
-            all others are done.
+        CellsFailedError: cells that cannot be trained, after all others are done.
+        InputError: another process works in ``out``; the images are not there; or a process was killed.
     """
     watch = watch or GridWatch()
-    lock = FileLock(out / ".lock")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(out / ".lock").acquire(timeout=0)
     except Timeout:
         raise InputError(f"another process trains in {out}; wait for it, or name another folder with --out") from None
     with lock:
         ledger = Ledger(out / "results.jsonl")
         images = {data: _images(data) for data in {recipe.data for recipe in recipes}}
         todo: dict[Path, Recipe] = {}
-        for recipe in recipes:
-            if not ledger.find(recipe, images[recipe.data]):
-                run = out / "cells" / _name(recipe, images[recipe.data])
-                check_folder(run, recipe, resume=True)
-                todo[run] = recipe
-        _train_all(todo, ledger, jobs=jobs, threads=threads, watch=watch, done=len(recipes) - len(todo))
+        done = 0
+        for name, recipe in {_name(recipe, images[recipe.data]): recipe for recipe in recipes}.items():
+            if ledger.find(recipe, images[recipe.data]):
+                done += 1
+            else:
+                check_folder(out / "cells" / name, recipe, resume=True)
+                todo[out / "cells" / name] = recipe
+        why = _train_all(todo, ledger, jobs=jobs, threads=threads, watch=watch, done=done)
         found = [ledger.find(recipe, images[recipe.data]) for recipe in recipes]
-    return [line for line in found if line is not None]
+    lines = [line for line in found if line is not None]
+    if why:
+        first = next(iter(why))
+        raise CellsFailedError(
+            f"{len(why)} of {len(todo)} cells could not be trained, the others have their results in {ledger.path}; "
+            f"the first is {first}: {why[first]}",
+            lines,
+        )
+    return lines
 
 
 def _train_all(
     todo: Mapping[Path, Recipe], ledger: Ledger, *, jobs: int, threads: int, watch: GridWatch, done: int
-) -> None:
+) -> dict[str, str]:
+    """Trains, and gives the names of those that could not be trained, with what was wrong."""
     source = {"threads": threads, "commit": source_commit()}
     why: dict[str, str] = {}
     watch.start({run.name: recipe.schedule.epochs for run, recipe in todo.items()}, done)
@@ -110,15 +129,10 @@ def _train_all(
         ) from None
     finally:
         watch.close()
-    if why:
-        first = next(iter(why))
-        raise InputError(
-            f"{len(why)} of {len(todo)} cells could not be trained, the others have their results in {ledger.path}; "
-            f"the first is {first}: {why[first]}"
-        )
+    return why
 
 
-def _finished(runs: Mapping[Future[None], Path], watch: GridWatch) -> Iterator[tuple[Path, InputError | None]]:
+def _finished(runs: Mapping[Future[None], Path], watch: GridWatch) -> Iterator[tuple[Path, Exception | None]]:
     """Each run when it is done, and what was wrong with it, if anything; tells of epochs in between."""
     told = dict.fromkeys(runs.values(), 0)
     waiting = set(runs)
@@ -133,14 +147,16 @@ def _finished(runs: Mapping[Future[None], Path], watch: GridWatch) -> Iterator[t
         for future in done:
             try:
                 future.result()
-            except InputError as error:
+            except torch.OutOfMemoryError as error:
+                yield runs[future], InputError(f"{str(error).splitlines()[0]}; the same again, with fewer --jobs")
+            except (InputError, OSError) as error:
                 yield runs[future], error
             else:
                 yield runs[future], None
 
 
 def result_line(run: Path, recipe: Recipe) -> dict[str, Any]:
-    """What the ledger keeps of a complete run: nothing in it says where images or runs lie."""
+    """What the ledger keeps of a complete run; nothing in it says where images or runs lie."""
     summary = read_summary(run)
     del summary["confusion"]
     root = recipe.data.root

@@ -14,7 +14,7 @@ from senet.options import flatten, to_plain
 from senet.train.recipe import Recipe
 from senet.train.rundir import RESUMABLE, settings_of
 
-__all__ = ["Ledger", "same_training"]
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -33,21 +33,21 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = _read(path)
-        self._recipes = [_recipe(line, path) for line in lines]
+        recipes = [_recipe(line, path) for line in lines]
         # Of an older version, a line lacks the settings that recipes have got since.
-        self.lines = [
-            {**line, "settings": settings_of(recipe)} for line, recipe in zip(lines, self._recipes, strict=True)
-        ]
+        self.lines = [{**line, "settings": settings_of(recipe)} for line, recipe in zip(lines, recipes, strict=True)]
+        self._known = [_deciding(recipe) for recipe in recipes]  # kept, as finding compares with all of them
 
     def find(self, recipe: Recipe, images: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The result of a training, or None where it has none.
 
         Args:
-            recipe: what was trained, with its seed; where the images lie decides nothing.
+            recipe: what was trained, with its seed; its name, and where the images lie, decide nothing.
             images: the fingerprints of both splits; None: any images.
         """
-        for line, known in zip(self.lines, self._recipes, strict=True):
-            if same_training(known, recipe) and images in (None, line["images"]):
+        wanted = _deciding(recipe)
+        for line, known in zip(self.lines, self._known, strict=True):
+            if known == wanted and images in (None, line["images"]):
                 return line
         return None
 
@@ -63,15 +63,11 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         self.lines.append(dict(line))
-        self._recipes.append(_recipe(line, self.path))
-
-
-def same_training(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes give the same weights, seed and all; their names, and where the images lie, do not count."""
-    return _deciding(one) == _deciding(other)
+        self._known.append(_deciding(_recipe(line, self.path)))
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """What decides the weights, seed and all: two trainings of which it is equal are the same."""
     return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in ("name", *RESUMABLE)}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -17,11 +18,8 @@ import torch
 from senet.train.data import ImageSet, load_data
 from senet.train.loop import train
 from senet.train.recipe import Data, Recipe
-from senet.train.watch import Watch
 
 __all__ = ["training_processes"]
-
-_parent: int  # in a worker: the process that waits for it
 
 
 @contextmanager
@@ -29,15 +27,15 @@ def training_processes(jobs: int, threads: int) -> Iterator[Callable[[Recipe, Pa
     """Some processes that train; gives the function that hands them a recipe and the folder of its run.
 
     With GPUs, process i has the i-th of them, counted round, to itself or with others. A process whose parent is gone
-    stops at its next step, so that two never write into one folder. Nothing but the run's folder tells how far it is:
-    a process that is killed can leave no lock behind.
+    ends at once, so that two never write into one folder. Nothing but the run's folder tells how far it is: a process
+    that is killed can leave no lock behind.
 
     Args:
         jobs: processes.
         threads: of each on the CPU; the numbers of a training may depend on it.
     """
     context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA, nor PyTorch's threads
-    pool = ProcessPoolExecutor(jobs, context, _start, (context.Value("i", 0), _gpus(), threads, os.getpid()))
+    pool = ProcessPoolExecutor(jobs, context, _start, (context.Value("i", 0), _gpus(), threads))
 
     def submit(recipe: Recipe, run: Path) -> Future[None]:
         return pool.submit(_work, recipe, run)
@@ -56,10 +54,9 @@ def _gpus() -> list[str]:
     return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _start(numbers: Any, gpus: list[str], threads: int, parent: int) -> None:
+def _start(numbers: Any, gpus: list[str], threads: int) -> None:
     """In a new worker."""
-    global _parent
-    _parent = parent
+    Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption reaches the parent, which ends its workers
     with numbers.get_lock():
         number = numbers.value
@@ -70,7 +67,7 @@ def _start(numbers: Any, gpus: list[str], threads: int, parent: int) -> None:
 
 
 def _work(recipe: Recipe, run: Path) -> None:
-    train(recipe, run, resume=True, watchers=[_Orphan()], images=_images(recipe.data))
+    train(recipe, run, resume=True, images=_images(recipe.data))
 
 
 @functools.lru_cache(maxsize=2)
@@ -79,9 +76,9 @@ def _images(spec: Data) -> tuple[ImageSet, ImageSet]:
     return load_data(spec)
 
 
-class _Orphan(Watch):
-    """Ends a process that nobody waits for any more."""
-
-    def step(self, images: int) -> None:  # noqa: ARG002
-        if os.getppid() != _parent:
-            os._exit(1)
+def _end_with_parent() -> None:
+    """Ends a process that nobody waits for any more, whatever it is at."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

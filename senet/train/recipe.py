@@ -40,7 +40,9 @@ class Data(Preprocessing):
     augment: Literal["none", "crop-flip", "resized-crop"] = "crop-flip"
     pad: int = 4  # crop-flip: zero pixels on each side
     cutout: int = 0  # side in pixels of a square hole in each image, after the augmentation; 0: none
-    mixup: float = 0.0  # last, images of a batch are mixed in pairs by a share of Beta(mixup, mixup); 0: none
+    # Last, images of a batch are mixed in pairs by a share of Beta(mixup, mixup); 0: none. train_top1 is then the share
+    # of mixtures whose larger class was hit, and not to be compared with val_top1.
+    mixup: float = 0.0
     min_area: float = 0.08  # resized-crop: smallest share of the image's area
     rotation: float = 0.0  # degrees: the image, or the part that resized-crop took, is turned up to so far either way
     jitter: int = 0  # then each pixel of each channel is changed by up to so much of 0..255 either way

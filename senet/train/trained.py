@@ -75,7 +75,7 @@ def read_trained(what: str | Path, *, weights: str = "model", changes: Mapping[s
         raise InputError(f"weights is {weights!r}, but {what} is no run's folder; leave it out")
     if path.is_dir():
         trained = _of_folder(path, weights)
-    elif path.exists() or is_file_name(str(what)) or str(what).partition(".")[0] not in MODELS:
+    elif path.exists() or is_file_name(str(what)):
         trained = _of_file(path, says_how=changes.keys() >= {"size", "mean", "std"})
     else:
         trained = _of_name(str(what))
@@ -129,6 +129,8 @@ def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> T
 
 def _of_name(what: str) -> Trained:
     name, _, tag = what.partition(".")
+    if name not in MODELS:
+        raise InputError(f"{what} is no run, file or network{did_you_mean(name, MODELS)}")
     weight = find_weight(name, tag or None)
     if weight.hub is None:
         return _of_file(fetch(weight), says_how=False)

@@ -35,14 +35,20 @@ def test_seeds_are_paired():
 
 def test_shown_where_p_is_below_5_percent():
     for points in product((-0.2, 0.1, 0.5, 0.9), repeat=3):
-        assert paired(*points).shown == (paired(*points).p < 0.05), points
+        found = paired(*points)
+        assert found.shown == (found.p is not None and found.p < 0.05), points
 
 
-def test_no_spread():
-    assert paired(0.5, 0.5).shown
-    assert paired(0.5, 0.5).p == 0
-    assert not paired(0, 0).shown
-    assert (paired(0, 0).p, paired(0, 0).exact_p) == (1, 1)
+@pytest.mark.parametrize("points", [(0.5, 0.5), (0, 0, 0), (0.1 + 0.2, 0.3, 0.3)])  # the last equal but for rounding
+def test_no_spread(points):
+    found = paired(*points)
+    assert (found.low, found.high, found.half_width, found.p) == (None,) * 4
+    assert found.exact_p == (2 / 2 ** len(points) if any(points) else 1)
+    assert not found.shown
+
+
+def test_a_small_spread_is_one():
+    assert paired(0.50001, 0.5, 0.5).shown
 
 
 def test_too_few_seeds():

@@ -219,11 +219,16 @@ def test_networks_in_the_package_need_nothing_else(senet, tmp_path):
     assert {row["name"] for row in json.loads(out)} == {"cifar_resnet8", "cifar_seresnet8"}
     out = " ".join(senet("info", "cifar_seresnet8")[1].split())
     assert re.search(r"fashion_mnist 28 \d\d\.\d\d Fashion-MNIST apache-2.0 in the package", out)
-    assert re.search(r"fashion_mnist: seed 0 after its last epoch \(\d+\), .* of 10,000 held-out images right", out)
+    assert re.search(
+        r"fashion_mnist: seed 0 after its last epoch \(\d+\); [\d,]+ of 10,000 held-out images right; ", out
+    )
     told = json.loads(senet("info", "cifar_seresnet8", "--json")[1])
     (weight,) = [weight for weight in told["weights"] if weight["tag"] == "fashion_mnist"]
     (record,) = [record for record in told["records"] if record["tag"] == "fashion_mnist"]
     assert weight["published"][0]["top1"] == pytest.approx(100 * record["right"] / record["images"])
+    of_tag = json.loads(senet("info", "cifar_seresnet8.fashion_mnist", "--json")[1])
+    assert of_tag == told | {"weights": [weight], "records": [record]}
+    assert json.loads(senet("info", "seresnet50.a1_in1k", "--json")[1])["weights"][0]["tag"] == "a1_in1k"
     Image.effect_noise((28, 28), 90).save(tmp_path / "a.png")
     code, out, err = senet("predict", "cifar_seresnet8.fashion_mnist", tmp_path / "a.png", "--top", 10)
     assert (code, err) == (0, "")

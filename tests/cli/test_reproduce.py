@@ -42,7 +42,7 @@ def test_list_of_one_table_says_how_each_row_is_trained_and_what_was_run(senet):
     assert code == 0
     assert "SE_Stage_2  imagenet.seresnet50_ablation" in out
     assert "SE_Stage_2  cifar_seresnet8" in out
-    assert "not run; Table 7 is of detectors" in senet("reproduce", "table7", "--list")[1]
+    assert "not run; Table 7 is of detectors" in senet("reproduce", "Table 7", "--list")[1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from senet.cli import reproduce_training
+from senet.study.grid import CellsFailedError
+
 SMALL = ["--set", "data.size=16", "--set", "data.batch_size=8", "--set", "schedule.epochs=1", "--set", "optim.lr=0.02"]
 
 
@@ -31,6 +34,30 @@ def test_a_table_is_trained_compared_and_drawn_and_the_second_time_only_shown(se
     assert "6 of 6 runs are done already" in err
 
 
+def test_a_cell_that_cannot_be_trained_leaves_the_table_of_the_others(senet, photos, tmp_path, monkeypatch):
+    run = reproduce_training.run_grid
+
+    def without_one(recipes, *arguments, **options):
+        lines = run(recipes, *arguments, **options)
+        raise CellsFailedError("1 of 3 cells could not be trained", [line for line in lines if line["seed"] == 0][1:])
+
+    monkeypatch.setattr(reproduce_training, "run_grid", without_one)
+    code, out, err = senet(*words("table11", photos=photos, out=tmp_path, seeds=1))
+    assert code == 2
+    assert "1 of 3 cells could not be trained" in err
+    assert "not run" in out
+    assert "Max minus Avg" in out
+    assert "The page:" in out
+
+
+def test_curves_of_figure_4(senet, photos, tmp_path):
+    code, out, err = senet(*words("figure4", photos=photos, out=tmp_path, seeds=1))
+    assert code == 0, err
+    names = {path.name for path in tmp_path.glob("*.svg")}
+    assert names == {f"figure-4-ResNet-{depth}-{photos.name}.svg" for depth in (8, 14, 20)}
+    assert out.count("The plot:") == 3
+
+
 def test_gates_of_figures_6_and_7(senet, photos, tmp_path):
     code, out, err = senet(*words("figure6", photos=photos, out=tmp_path, seeds=1))
     assert code == 0, err
@@ -44,9 +71,15 @@ def test_gates_of_figures_6_and_7(senet, photos, tmp_path):
         (["--check", "train"], "name what to train"),
         (["table17", "--check", "train"], "no table '17' can be trained"),
         (["table7", "--check", "train"], "Table 7 is of detectors"),
-        (["table7", "--check", "train", "--edition", "cvpr"], "trainings go by the TPAMI edition's numbers"),
+        (["table7", "--check", "train", "--edition", "cvpr"], "there it is Table 10"),
         (["figure5", "--check", "train"], "figure '5' cannot be drawn from trainings"),
         (["table10", "--check", "train", "--on", "mnist"], "--on is 'mnist'"),
+        (["table10", "--check", "train", "--set", "model.options.drop_rate=0.1"], "rows say which network"),
+        (["table10", "--check", "train", "--set", "run.seed=7"], "--seeds which seeds"),
+        (["table10", "--check", "train", "--json"], "--json is for --check complexity and weights"),
+        (["table10", "--scale", "small"], "--scale says how to train; give --check train"),
+        (["--list", "--seeds", "3"], "--seeds says how to train"),
+        (["figure4"], "figure4 is drawn, by --check train"),
         (
             ["table10", "--check", "train", "--scale", "paper", "--on", "cifar10"],
             "--on chooses images for --scale small",

@@ -50,7 +50,9 @@ def test_a_table(capsys):
         "not",
         "shown",
     ] in rows
-    assert "with 2 seeds it is never below 0.5" in " ".join(printed.split())
+    words = " ".join(printed.split())
+    assert "with 2 seeds it is never below 0.5" in words
+    assert "3 differences are tested at 95 % each" in words
 
 
 def test_nothing_run(capsys):

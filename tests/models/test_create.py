@@ -105,6 +105,18 @@ def test_a_files_classifier_is_kept(tmp_path):
     assert_holds(net, ours.state_dict())
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_files_channels_are_kept(tmp_path, channels):
+    ours = create_model("seresnet18", in_chans=channels, num_classes=0)
+    save_file(ours.state_dict(), tmp_path / "w.safetensors")
+    net = create_model("seresnet18", pretrained=tmp_path / "w.safetensors")
+    assert (net.config.in_chans, net.config.num_classes, net.loaded.adapted) == (channels, 1000, ())
+    assert net.loaded.missing == ("fc.weight", "fc.bias")
+    assert_holds(net, net.state_dict() | ours.state_dict())
+    with pytest.raises(InputError, match=f"takes {channels} channels, not 3; give in_chans={channels} "):
+        create_model("seresnet18", pretrained=tmp_path / "w.safetensors", in_chans=3)
+
+
 def test_a_name_with_a_tag(hub):
     assert_holds(create_model("seresnet18.in21k", pretrained=True), hub["in21k"])
     with pytest.raises(InputError, match="with the tag 'in21k' names weights; give pretrained=True with it"):

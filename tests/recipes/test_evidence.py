@@ -2,21 +2,33 @@
 
 import re
 import runpy
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from senet.analysis.evidence.compared import network
+from senet.analysis.evidence.verdicts import tally
+from senet.options import to_plain
 from senet.recipes.evidence import SEEDS, evidence, evidence_of, lines_of
 from senet.recipes.tables import TABLES
+from senet.study.ledger import Ledger
 
-ARMS = {arm.label + table.number: (table, arm) for table in TABLES.values() for arm in table.small}
 
-
-def test_every_result_is_of_a_table(monkeypatch):
+def test_every_result_is_of_a_table():
     assert evidence()
     for source, ledger in evidence().items():
-        known = {line["run"] for table, arm in ARMS.values() for line in lines_of(table, arm, source)}
-        assert {line["run"] for line in ledger.lines} == known
+        arms = [lines for table in TABLES.values() for lines in lines_of(table, source).values()]
+        assert {line["run"] for line in ledger.lines} == {line["run"] for lines in arms for line in lines}
+
+
+def test_no_result_is_there_twice():
+    for ledger in evidence().values():
+        cells = Counter(
+            (network(line["model"], line["plain"]["model"]["options"]), line["seed"]) for line in ledger.lines
+        )
+        assert {cell: n for cell, n in cells.items() if n > 1} == {}
+        assert len({line["run"] for line in ledger.lines}) == len(ledger.lines)
 
 
 def test_results_are_complete_and_say_nothing_of_the_machine():
@@ -32,11 +44,23 @@ def test_results_are_complete_and_say_nothing_of_the_machine():
 
 
 def test_tables_count_their_results():
-    for path, counts in evidence_of(TABLES["10"]).items():
-        assert path.is_file()
+    for (source, path), counts in evidence_of(TABLES["10"]).items():
+        assert path == evidence()[source].path
         assert list(counts) == [arm.label for arm in TABLES["10"].small]
         assert max(counts.values()) <= len(SEEDS)
     assert evidence_of(TABLES["7"]) == {}
+
+
+def test_results_of_ones_own_are_counted_at_both_scales(tmp_path):
+    table = TABLES["10"]
+    own = Ledger(tmp_path / "results.jsonl")
+    arms = {scale: table.trainings(scale, "folder")[0] for scale in ("small", "paper")}
+    for _, recipe in arms.values():
+        own.add({"plain": to_plain(recipe.override({"run.seed": 3})), "images": {}})
+    found = {source: counts for (source, path), counts in evidence_of(table, own).items() if path == own.path}
+    assert found.keys() == {"folder", "the paper's"}
+    for source, scale in (("folder", "small"), ("the paper's", "paper")):
+        assert {label: n for label, n in found[source].items() if n} == {arms[scale][0].label: 1}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +70,14 @@ def tool():
 
 def test_the_page_says_what_was_measured(tool):
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), "run python tools/reproduce.py"
+
+
+def test_tables_of_one_section_come_to_the_same(tool):
+    """So that their differences are counted once."""
+    for lines in tool["newest"]().values():
+        found = tool["sections"](lines)
+        assert ["2", "4", "5"] in [[compared.number for compared in section] for section in found]
+        assert all(tally(compared) == tally(section[0]) for section in found for compared in section)
 
 
 def test_every_figure_of_the_page_is_drawn(tool):

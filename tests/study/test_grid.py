@@ -14,7 +14,7 @@ from senet.errors import InputError
 from senet.options import to_plain
 from senet.recipes import get_recipe
 from senet.study import grid
-from senet.study.grid import GridWatch, run_grid
+from senet.study.grid import CellsFailedError, GridWatch, run_grid
 from senet.train.loop import train
 from senet.train.rundir import write_json
 
@@ -56,7 +56,7 @@ def test_every_cell_is_trained_once_and_as_alone(tmp_path):
     assert [(line["model"], line["seed"]) for line in lines[:4]] == [
         (recipe.model.name, recipe.run.seed) for recipe in recipes
     ]
-    assert told.words[0] == ("start", 4, 1)
+    assert told.words[0] == ("start", 4, 0)
     assert told.words[-1] == ("close",)
     finished = [words[1] for words in told.words if words[0] == "finished"]
     assert sorted(finished) == sorted(line["run"] for line in lines[:4])
@@ -76,7 +76,7 @@ def test_every_cell_is_trained_once_and_as_alone(tmp_path):
 VICTIM = """
 import sys, os, signal, pathlib, json
 from senet.train.recipe import Recipe
-from senet.study.grid import GridWatch, run_grid
+from senet.study.grid import CellsFailedError, GridWatch, run_grid
 
 class Killer(GridWatch):
     def epoch(self, name, metrics):
@@ -118,8 +118,9 @@ def test_a_cell_that_cannot_be_trained_stops_no_other(tmp_path):
     good, bad = cells(seeds=1)
     bad = bad.override({"optim.lr": 1e30})
     told = Told()
-    with pytest.raises(InputError, match=r"1 of 2 cells could not be trained.*the loss is"):
+    with pytest.raises(CellsFailedError, match=r"1 of 2 cells could not be trained.*the loss is") as failed:
         run_grid([bad, good], tmp_path, watch=told)
+    assert [line["model"] for line in failed.value.lines] == [good.model.name]
     assert [words[0] for words in told.words if words[0] in ("failed", "finished")] == ["failed", "finished"]
     (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["model"] == good.model.name
@@ -148,26 +149,74 @@ def test_other_images_are_other_cells(tmp_path, monkeypatch):
 
 
 MORTAL = """
-import sys, os, signal, pathlib
+import multiprocessing, os, pathlib, signal, sys, time
+import torch
+from senet.train import loop
 from senet.train.recipe import Recipe
 from senet.study.grid import GridWatch, run_grid
-import multiprocessing
+
+what, recipes, out = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+evaluate, initial = loop.evaluate, loop.initial_model
+
+def slowly(*arguments):
+    (out / "evaluating").touch()
+    time.sleep(3600)
+
+def without_memory(spec, *arguments, **options):
+    if spec.name == "cifar_resnet8":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+    return initial(spec, *arguments, **options)
+
+if what == "worker is slow":
+    loop.evaluate = slowly
+if what == "memory is full":
+    loop.initial_model = without_memory
 
 class Killer(GridWatch):
     def epoch(self, name, metrics):
-        for child in multiprocessing.active_children():
-            os.kill(child.pid, signal.SIGKILL)
+        if what == "worker is killed":
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
 
 if __name__ == "__main__":
-    run_grid([Recipe.load(pathlib.Path(sys.argv[1]))], pathlib.Path(sys.argv[2]), watch=Killer())
+    run_grid([Recipe.load(path) for path in sorted(recipes.glob("*.json"))], out, watch=Killer())
 """
 
 
-def test_a_worker_that_is_killed_is_told_of(tmp_path):
-    (recipe, _) = cells(seeds=1, **{"schedule.epochs": 50})
-    write_json(tmp_path / "recipe.json", to_plain(recipe))
+@pytest.fixture
+def mortal(tmp_path):
+    """Starts a grid of two cells to which something happens; gives the process and its folder."""
+    for index, recipe in enumerate(cells(seeds=1, **{"schedule.epochs": 15})):
+        write_json(tmp_path / f"{index}.json", to_plain(recipe))
     (tmp_path / "mortal.py").write_text(MORTAL)
-    command = [sys.executable, tmp_path / "mortal.py", tmp_path / "recipe.json", tmp_path / "grid"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "InputError: a process was killed at its work" in done.stderr
+
+    def start(what):
+        command = [sys.executable, tmp_path / "mortal.py", what, tmp_path, tmp_path / "grid"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), tmp_path / "grid"
+
+    return start
+
+
+def test_a_worker_that_is_killed_is_told_of(mortal):
+    process, _ = mortal("worker is killed")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "InputError: a process was killed at its work" in err
+
+
+def test_a_cell_without_memory_stops_no_other(mortal):
+    process, out = mortal("memory is full")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "1 of 2 cells could not be trained" in err
+    assert "the same again, with fewer --jobs" in err
+    assert len((out / "results.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_worker_ends_with_its_parent_whatever_it_is_at(mortal):
+    process, out = mortal("worker is slow")
+    while not (out / "evaluating").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.kill()
+    process.communicate()  # ends when the worker, which has its output too, is gone

@@ -144,8 +144,10 @@ def resnet(tag):
 
 
 def test_what_is_neither_file_nor_network(tmp_path):
-    with pytest.raises(InputError, match="resnet5000: no such file"):
-        read_trained("resnet5000")
+    with pytest.raises(InputError, match="cifar_seresnet9 is no run, file or network; did you mean 'cifar_seresnet"):
+        read_trained("cifar_seresnet9")
+    with pytest.raises(InputError, match=r"cifar_seresnet9\.fashion_mnist is no run, file or network; did you mean"):
+        read_trained("cifar_seresnet9.fashion_mnist")
     with pytest.raises(InputError, match="'cifar_resnet110' has no pretrained weights; train it"):
         read_trained("cifar_resnet110")
     with pytest.raises(InputError, match="'seresnet50' has no pretrained weights called 'a1'"):

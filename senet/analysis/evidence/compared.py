@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from senet.analysis.arms import Arm, Spread
-from senet.analysis.paired import Paired
+from senet.analysis.paired import ROUNDING, Paired, pair
 from senet.options import to_plain
 
 __all__ = ["Compared", "Contrast", "Entry", "Outcome", "Row", "errors_of", "network"]
@@ -60,7 +60,7 @@ class Contrast:
         """Whether our difference has the sign of the paper's, and whether the seeds show it.
 
         None where there is nothing to hold together: no seed of both, no published difference, published ones of both
-        signs, or a difference of zero.
+        signs, or a difference of zero up to rounding.
         """
         signs = {_sign(difference) for difference in self.published}
         ours = 0 if self.paired.spread is None else _sign(self.paired.spread.mean)
@@ -119,11 +119,25 @@ class Compared:
         return tuple(contrast for contrast in found if contrast.paired.spread is not None)
 
     @property
+    def twins(self) -> tuple[tuple[Row, Row], ...]:
+        """Each row with blocks after its plain one, where there are runs of both."""
+        rows = {row.entry.label: row for row in self.rows}
+        pairs = [(rows[row.plain.reference.label], row) for row in self.rows if row.plain]
+        return tuple(pair for pair in pairs if all(row.errors for row in pair))
+
+    @property
     def ordered(self) -> tuple[int, int]:
-        """Of the pairs of rows whose published errors differ, how many means are ordered alike; and how many pairs."""
-        known = [(row.published, row.error.mean) for row in self.rows if row.published is not None and row.error]
-        pairs = [(a, b) for a, b in itertools.combinations(known, 2) if a[0] != b[0]]
-        return sum(_sign(a[0] - b[0]) == _sign(a[1] - b[1]) for a, b in pairs), len(pairs)
+        """Of the pairs of rows whose published errors differ, how many are ordered alike here; and how many pairs.
+
+        Two rows are compared by their means over the seeds of both; those with none in common are left out.
+        """
+        known = [(row.published, row.errors) for row in self.rows if row.published is not None]
+        pairs = [
+            (_sign(mine - theirs), _sign(ours.mean))
+            for (mine, a), (theirs, b) in itertools.combinations(known, 2)
+            if mine != theirs and (ours := pair(a, b).spread)
+        ]
+        return sum(paper == here for paper, here in pairs), len(pairs)
 
 
 def errors_of(arm: Arm | None) -> dict[int, float]:
@@ -137,4 +151,4 @@ def network(model: str, options: Mapping[str, Any]) -> str:
 
 
 def _sign(number: float | Decimal) -> int:
-    return (number > 0) - (number < 0)
+    return (number > ROUNDING) - (number < -ROUNDING)

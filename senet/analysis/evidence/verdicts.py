@@ -9,6 +9,7 @@ from decimal import Decimal
 from senet.analysis.evidence.compared import Compared, Contrast, Entry, network
 from senet.analysis.paired import holm
 from senet.analysis.wording import p_value, plural, signed
+from senet.published import figures
 
 __all__ = [
     "NOTE",
@@ -17,6 +18,7 @@ __all__ = [
     "contrast_cells",
     "exact_note",
     "interval",
+    "many",
     "order",
     "published",
     "tally",
@@ -47,7 +49,7 @@ def verdict(compared: Compared) -> str:
     """What the paper's table says, and by :data:`TERMS` what the seeds say of it, in a sentence."""
     agree, contradict, left = tally(compared)
     if not agree + contradict + left:
-        return f"{published(compared)}; here is nothing to hold against it."
+        return published(compared) + ("; here is nothing to hold against it." if _differences(compared) else ".")
     likewise = sum(contrast.outcome == "same sign, not shown" for contrast in compared.contrasts)
     signs = f" ({likewise} with the paper's sign, {left - likewise} with the other)" if left else ""
     return (
@@ -64,7 +66,20 @@ def tally(compared: Compared) -> tuple[int, int, int]:
 
 
 def published(compared: Compared) -> str:
-    """What the paper's differences say, as a phrase."""
+    """What the paper's differences say, or what it has instead of them, as a phrase."""
+    if found := _differences(compared):
+        return "The paper has less error " + ", ".join(
+            f"{than} in {_share(each, what)}" for (than, what), each in found.items()
+        )
+    for figure in figures(edition=compared.edition, table=compared.number):
+        if figure.metric.endswith("_loss_below"):
+            metric = figure.metric.removesuffix("_loss_below").replace("top", "top-")
+            return f"The paper gives a bound of {figure.value} points on the cost in {metric} error, not tested here"
+    return "The paper gives no errors of rows to compare"
+
+
+def _differences(compared: Compared) -> dict[tuple[str, str], dict[str, tuple[Decimal, ...]]]:
+    """The paper's differences by row, for each row that they are differences to; with how to speak of them."""
     found: dict[tuple[str, str], dict[str, tuple[Decimal, ...]]] = {}
     for row in compared.rows:
         for contrast in filter(None, (row.plain, row.standard)):
@@ -72,11 +87,7 @@ def published(compared: Compared) -> str:
                 rows = (f"than {contrast.reference.row}", "row")
                 words = rows if contrast.entry.row else ("with SE than without", "pair")
                 found.setdefault(words, {})[contrast.entry.row] = contrast.published
-    if not found:
-        return "The paper gives no error to compare"
-    return "The paper has less error " + ", ".join(
-        f"{than} in {_share(each, what)}" for (than, what), each in found.items()
-    )
+    return found
 
 
 def _share(each: Mapping[str, tuple[Decimal, ...]], what: str) -> str:
@@ -85,9 +96,11 @@ def _share(each: Mapping[str, tuple[Decimal, ...]], what: str) -> str:
 
 
 def order(compared: Compared) -> str:
-    """How many pairs of rows have their mean errors in the paper's order; nothing where the paper has no such rows."""
+    """How many pairs of rows are in the paper's order; nothing where the paper has no such rows."""
     alike, pairs = compared.ordered
-    return f"{alike} of {pairs} pairs of rows have their mean errors in the paper's order." if pairs else ""
+    if not pairs:
+        return ""
+    return f"Pairs of rows in the paper's order, by the mean errors over the seeds of both: {alike} of {pairs}."
 
 
 def interval(contrast: Contrast) -> str:
@@ -119,6 +132,22 @@ def exact_note(contrasts: Iterable[Contrast]) -> str:
     return (
         "Exact p is that of the sign-flip test, which assumes no normal distribution; with "
         f"{plural(max(counts), 'seed')} it is never below {2 / 2 ** max(counts):.4g}."
+    )
+
+
+def many(compared: Compared) -> str:
+    """What a table's differences come to with p values adjusted for their being many; nothing for fewer than two.
+
+    The adjustment is Holm's, over all tested differences of the table, whether the paper has them or not.
+    """
+    tests = tested([compared]).values()
+    if len(tests) < 2:
+        return ""
+    strict = [f"{contrast_cells(contrast)[0]}, {p_value(p)}" for contrast, p in tests if p < 0.05]
+    return (
+        f"{len(tests)} differences are tested at 95 % each: the more there are, the more likely one is chance. "
+        f"Adjusted for all of them (Holm), p is below 0.05 for {len(strict)} of {len(tests)}"
+        + (f": {'; '.join(strict)}." if strict else ".")
     )
 
 

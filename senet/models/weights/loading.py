@@ -9,11 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from senet.errors import InputError
 from senet.models.config import NetConfig
 from senet.models.net import Net
+from senet.models.registry import build as build_network
 from senet.models.registry import model_config
 from senet.models.weights.files import load_into
 from senet.models.weights.layouts import detect, to_ours, training_only
@@ -23,7 +25,7 @@ from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pruned import as_pruned
 from senet.options import build
 
-__all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of"]
+__all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of", "sizes_of"]
 
 # What may differ between the network that a file of ours is of and the one it is for; the rest decides what its
 # tensors mean. Their shapes show sizes and stages.
@@ -94,6 +96,26 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
     return Loaded(weights.writer or layout, missing, dropped, (first,) if adapted else (), weights.taken, classes, how)
 
 
+def sizes_of(path: Path, name: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """The sizes that weights of a network have of their own, as options: ``in_chans``, and ``num_classes`` if any.
+
+    Args:
+        path: of the file, as in :func:`load_weights`.
+        name: of the network.
+        options: of the network, as in :func:`senet.models.registry.build`.
+
+    Raises:
+        InputError: as :func:`load_weights`.
+    """
+    weights = read_weights(path)
+    with torch.device("meta"):
+        net = build_network(name, options)
+    with as_pruned(net, weights.info, weights.tensors, what=str(path)), about(path):
+        state = to_ours(weights.tensors, layout_of(weights, net), net, strict=False)
+    sizes, classifier = {"in_chans": state[first_convolution(net)].shape[1]}, classifier_keys(net)[0]
+    return sizes | ({"num_classes": len(state[classifier])} if classifier in state else {})
+
+
 def layout_of(weights: Weights, net: Net) -> str:
     """Whose names tensors have; ours, if the file is ours and of this network.
 
@@ -147,8 +169,12 @@ def _meaning(config: NetConfig) -> dict[str, Any]:
 
 def _for_channels(weight: Tensor, channels: int) -> Tensor:
     """The first convolution for other images, by timm's rule: (O, 3, k, l) -> (O, channels, k, l)."""
-    if weight.shape[1] != 3:
-        raise InputError(f"the first convolution takes {weight.shape[1]} channels; only 3 can be made {channels}")
+    given = weight.shape[1]
+    if given != 3:
+        raise InputError(
+            f"the first convolution takes {given} channels, not {channels}; give in_chans={given} (only weights for 3 "
+            "are adapted)"
+        )
     if channels == 1:
         return weight.float().sum(1, keepdim=True).to(weight.dtype)
     repeated = weight.float().repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]

@@ -14,7 +14,10 @@ __all__ = ["fetch", "find_weight", "list_pretrained", "weights_of"]
 
 
 def weights_of(name: str) -> tuple[Weight, ...]:
-    """All pretrained weights of a network, the default first: the hub's with timm's default first, then the package's.
+    """All pretrained weights of a network, the default first.
+
+    First the hub's, of those timm's default; then the package's, in the order of
+    :data:`senet.models.weights.own.records.TAGS`: ``"cifar10_jpeg"`` before ``"fashion_mnist"``.
 
     Args:
         name: a name from :func:`senet.list_models`.

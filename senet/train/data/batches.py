@@ -56,11 +56,10 @@ class Loader(ABC):
         accumulate: int = 1,
         channels_last: bool = False,
     ) -> None:
-        parts = world * accumulate
+        parts, shares = world * accumulate, f"processes={world} times run.accumulate={accumulate}"
         if train and spec.batch_size % parts:
             raise InputError(
-                f"data.batch_size={spec.batch_size} is not a multiple of {parts}, "
-                f"which is {world} processes times run.accumulate={accumulate}"
+                f"data.batch_size={spec.batch_size} is not a multiple of {parts}, which is {shares}; give one that is"
             )
         if train and len(image_set) < spec.batch_size:
             raise InputError(
@@ -70,8 +69,7 @@ class Loader(ABC):
         if train and spec.mixup and spec.batch_size == parts:
             raise InputError(
                 f"data.mixup={spec.mixup} mixes images that one process sees at once, and with data.batch_size="
-                f"{spec.batch_size} that is one ({world} processes times run.accumulate={accumulate}); give a larger "
-                "data.batch_size, or data.mixup=0"
+                f"{spec.batch_size} that is one ({shares}); give a larger data.batch_size, or data.mixup=0"
             )
         self.image_set, self.spec, self.train, self.seed = image_set, spec, train, seed
         self.device, self.rank, self.world, self.accumulate = device, rank, world, accumulate

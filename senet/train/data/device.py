@@ -18,5 +18,11 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def has_room(device: torch.device, size: int) -> bool:
-    """Whether so many bytes may lie there for good: on CUDA, up to a quarter of the memory that is free; else never."""
-    return device.type == "cuda" and size <= _SHARE * torch.cuda.mem_get_info(device)[0]
+    """Whether so many bytes may lie there for good: on CUDA, up to a quarter of the memory that is free; else never.
+
+    Free is also what PyTorch holds and does not use, which after an epoch of training may be nearly all.
+    """
+    if device.type != "cuda":
+        return False
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return size <= _SHARE * (torch.cuda.mem_get_info(device)[0] + unused)

@@ -66,7 +66,8 @@ def test_channels_that_no_rule_knows(path):
     save_file(create_model("resnet18", in_chans=4).state_dict(), path)
     net = create_model("resnet18")
     told = unchanged_by(net, lambda: load_weights(net, path))
-    assert told == f"{path}: the first convolution takes 4 channels; only 3 can be made 3"
+    how = "give in_chans=4 (only weights for 3 are adapted)"
+    assert told == f"{path}: the first convolution takes 4 channels, not 3; {how}"
 
 
 def test_another_classifier_is_dropped_and_the_own_one_kept(path):

@@ -144,7 +144,7 @@ def test_evaluation_is_not_mixed():
 
 
 def test_one_image_has_no_partner():
-    with pytest.raises(InputError, match=r"^data.mixup=0.5 mixes.*data.batch_size=8.*4 processes times.*=2") as refused:
+    with pytest.raises(InputError, match=r"^data.mixup=0.5 mixes.*data.batch_size=8.*processes=4 times.*=2") as refused:
         loader(world=4, accumulate=2)
     assert "\n" not in str(refused.value)
     assert len(loader(world=4, accumulate=2, train=False)) == 8

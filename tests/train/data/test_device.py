@@ -8,8 +8,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def test_a_quarter_of_what_is_free(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 9000))
-    assert has_room(CUDA, 1000)
+    for name, found in (("mem_get_info", (3000, 9000)), ("memory_reserved", 5000), ("memory_allocated", 4000)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert has_room(CUDA, 1000)  # of 3000 that nobody holds, and of 1000 that PyTorch holds for nothing
     assert not has_room(CUDA, 1001)
 
 

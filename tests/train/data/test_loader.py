@@ -249,7 +249,9 @@ def test_processes_and_micro_batches_share_the_batch(world, accumulate):
 
 
 def test_batch_that_cannot_be_shared():
-    with pytest.raises(InputError, match=r"data.batch_size=8 is not a multiple of 6.*3 processes.*accumulate=2"):
+    with pytest.raises(
+        InputError, match=r"data.batch_size=8 is not a multiple of 6.*processes=3 times run.accumulate=2"
+    ):
         loader(world=3, accumulate=2)
     assert len(loader(train=False, world=3)) == 5  # evaluation need not share equally
 

@@ -20,17 +20,18 @@ from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.weight import Published, Weight
 from senet.options import build
 
-__all__ = ["FOLDER", "Record", "own_file", "own_weights", "read_records"]
+__all__ = ["FOLDER", "TAGS", "Record", "file_name", "own_file", "own_weights", "read_records"]
 
 FOLDER = Path(__file__).parent
+TAGS = ("cifar10_jpeg", "fashion_mnist")  # all there are; the first that a network has is its default
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """How a network in the package was trained, and what it scores.
 
-    Which of several runs is in the package is settled before any is trained: that of seed 0, after its last epoch. So
-    ``top1`` is no maximum over seeds or epochs, and ``mean`` and ``sd`` say what another seed would have given.
+    Which of several runs is in the package: that of seed 0, after its last epoch. So ``top1`` is no maximum over seeds
+    or epochs; ``seed_top1`` says what other seeds gave.
 
     Attributes:
         model: the network.
@@ -40,11 +41,9 @@ class Record:
         preprocessing: how images are brought to it.
         images: how many were held out.
         right: how many of those the file classifies right, measured anew on the file.
-        top1: the same in percent.
-        top5: in percent.
-        seed_top1: of the runs that differ in their seed alone, by seed: percent right after the last epoch.
-        mean: of these.
-        sd: their sample standard deviation; None of a single one.
+        right_in_5: of how many the class is among the five that the file finds most probable.
+        seed_top1: of the runs that differ in their seed alone, by seed: percent right after the last epoch, before
+            anything was rounded to float16.
         commit: of the code that trained it.
         run: the run's own summary: settings, images by their fingerprints, epochs, seconds, device, versions.
     """
@@ -56,30 +55,45 @@ class Record:
     preprocessing: Preprocessing
     images: int
     right: int
-    top1: float
-    top5: float
+    right_in_5: int
     seed_top1: Mapping[str, float]
-    mean: float
-    sd: float | None
     commit: str
     run: Mapping[str, Any]
+
+    @property
+    def top1(self) -> float:
+        """Percent of the held-out images that the file classifies right."""
+        return 100 * self.right / self.images
+
+    @property
+    def top5(self) -> float:
+        """Percent of the held-out images whose class is among the file's five most probable."""
+        return 100 * self.right_in_5 / self.images
+
+
+def file_name(model: str, tag: str) -> str:
+    """What the file of a network's weights is called in the package."""
+    return f"{model}.{tag}.safetensors"
 
 
 def read_records(folder: Path = FOLDER) -> tuple[Record, ...]:
     """All records of a folder, sorted by the names of their files.
 
     Raises:
-        InputError: one is no record.
+        InputError: one is no record, or is cut off.
     """
-    paths = sorted(folder.glob("*.json"))
-    return tuple(build(Record, json.loads(path.read_text()), what=f"the record {path.name}") for path in paths)
+    return tuple(_read(path) for path in sorted(folder.glob("*.json")))
 
 
 @functools.cache
 def own_weights() -> dict[str, tuple[Weight, ...]]:
-    """The weights in the package, by network."""
+    """The weights in the package, by network; of each network in the order of :data:`TAGS`, so the default first.
+
+    Raises:
+        InputError: as :func:`read_records`.
+    """
     found: dict[str, tuple[Weight, ...]] = {}
-    for record in read_records():
+    for record in sorted(read_records(), key=lambda record: TAGS.index(record.tag)):
         found[record.model] = (*found.get(record.model, ()), _weight(record))
     return found
 
@@ -99,6 +113,14 @@ def own_file(weight: Weight) -> Path:
     return path
 
 
+def _read(path: Path) -> Record:
+    try:
+        plain = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"the record {path.name} is damaged: {error}; install senet again") from None
+    return build(Record, plain, what=f"the record {path.name}")
+
+
 def _weight(record: Record) -> Weight:
     return Weight(
         model=record.model,
@@ -106,7 +128,7 @@ def _weight(record: Record) -> Weight:
         hub=None,
         published=(Published(preprocessing=record.preprocessing, top1=record.top1, top5=record.top5),),
         trained_on=(record.trained_on,),
-        file=f"{record.model}.{record.tag}.safetensors",
+        file=file_name(record.model, record.tag),
         sha256=record.sha256,
         layout=None,
         num_classes=len(record.run["classes"]),
