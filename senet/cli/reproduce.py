@@ -193,7 +193,9 @@ def _figures(table: str, edition: str) -> tuple[Figure, ...]:
         raise InputError(f"{table} is drawn, by --check train; accepted there: figure4, figure6, figure7")
     known = [number for its, number in tables() if its == edition]
     if table not in known:
-        raise InputError(f"{edition} has no table {table!r}{did_you_mean(table, known)}; `senet reproduce --list`")
+        raise InputError(
+            f"{edition} has no table {table!r}; `senet reproduce --list` shows all{did_you_mean(table, known)}"
+        )
     return figures(table=table, edition=edition)
 
 

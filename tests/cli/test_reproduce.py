@@ -48,9 +48,9 @@ def test_list_of_one_table_says_how_each_row_is_trained_and_what_was_run(senet):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table17"], "tpami has no table 'table17'"),
+        (["table17"], "tpami has no table '17'"),
         (["text: tiem"], "did you mean 'text: time'"),
-        (["table17", "--list"], "tpami has no table 'table17'"),
+        (["table17", "--list"], "tpami has no table '17'"),
         (["2", "--edition", "cpvr"], "cpvr has no table '2'"),
     ],
 )
