@@ -1,4 +1,4 @@
-"""The paper's comparisons at a scale that a laptop reaches: a minute a run, on one core.
+"""The paper's comparisons at a scale that a laptop reaches: a minute to four a run, on one core.
 
 One training for all of them, so that what differs between two arms is the network: 10,000 images, as many of each
 class, five epochs in batches of 64, cosine schedule with a warm-up, crops and flips.
