@@ -50,12 +50,12 @@ class How:
     """
 
     out: Path
-    scale: Scale = "small"
-    source: str | None = None
-    data: Path | None = None
-    seeds: int = 5
-    jobs: int | None = None
-    threads: int = 1
+    scale: Scale
+    source: str | None
+    data: Path | None
+    seeds: int
+    jobs: int | None
+    threads: int
     changes: Mapping[str, Any]
 
     def recipe(self, recipe: Recipe, seed: int) -> Recipe:
