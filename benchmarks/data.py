@@ -100,6 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    commit = source_commit()
     for what, cutout in CASES.items():
         line = {
             "date": datetime.now(UTC).date().isoformat(),
@@ -112,7 +113,7 @@ def main() -> None:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "senet": senet.__version__,
-            "commit": source_commit(),
+            "commit": commit,
         }
         print(json.dumps(line), flush=True)
         with options.results.open("a") as file:

@@ -3,9 +3,10 @@
 Both train cifar_seresnet8 with the same optimizer on the same images, padded, cropped, flipped and normalised, in the
 same memory format, on one thread. Lightning's Trainer is `barebones=True`, the mode in which its documentation turns
 off all that may cost speed, and gets its batches from a DataLoader, once without workers and once with one: what is
-faster counts. Ours is `senet.train.loop.train` as anybody calls it. A round is a short training by each; timed are all
-steps but the first few, from the end of one step to the end of the last, loading included, and no start, evaluation or
-file. The second time is the processor's, of this process only, beside Lightning without workers.
+faster counts. Ours is `senet.train.loop.train` as anybody calls it. Each loop has a process of its own, so that none
+finds the memory as another has left it. A round is a short training by each; timed are all steps but the first few,
+from the end of one step to the end of the last, loading included, and no start, evaluation or file. The second time is
+the processor's, of the loop's process only, beside Lightning without workers.
 
 Lightning is no dependency of this project. An environment for this script:
 
@@ -20,11 +21,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,40 +115,53 @@ def memory_format(recipe: Recipe) -> torch.memory_format:
     return torch.channels_last if recipe.run.channels_last else torch.contiguous_format
 
 
-def ways(recipe: Recipe, steps: int) -> dict[str, Callable[[], Seconds]]:
-    """A short training by each loop, which gives its times."""
+def ours(recipe: Recipe, steps: int) -> Seconds:
+    """A short training by our loop."""
+    watch = Marking()
     images, few = image_set(steps * recipe.data.batch_size), image_set(10)
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, Path(folder), watchers=[watch], images=(images, few))
+    return watch.seconds()
 
-    def ours() -> Seconds:
-        watch = Marking()
-        with tempfile.TemporaryDirectory() as folder:
-            train(recipe, Path(folder), watchers=[watch], images=(images, few))
-        return watch.seconds()
 
-    def theirs(workers: int) -> Callable[[], Seconds]:
-        loader = make_loader(pictures(images), recipe.data.batch_size, workers)
+def lightnings(recipe: Recipe, steps: int, workers: int) -> Seconds:
+    """The same training by Lightning's."""
+    loader = make_loader(pictures(image_set(steps * recipe.data.batch_size)), recipe.data.batch_size, workers)
+    callback = Callback()
+    lightning.Trainer(accelerator="cpu", max_epochs=1, barebones=True, callbacks=[callback]).fit(Module(recipe), loader)
+    return callback.seconds()
 
-        def go() -> Seconds:
-            callback = Callback()
-            lightning.Trainer(accelerator="cpu", max_epochs=1, barebones=True, callbacks=[callback]).fit(
-                Module(recipe), loader
-            )
-            return callback.seconds()
 
-        return go
+def quiet() -> None:
+    """One thread and no advice, in each process."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # says at every training that it has begun
+    warnings.filterwarnings("ignore", message=".*does not have many workers")  # more were tried
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
-    return {"ours": ours, **{name: theirs(workers) for name, workers in LIGHTNING.items()}}
+
+def ways(recipe: Recipe, steps: int, stack: ExitStack) -> dict[str, Callable[[], Seconds]]:
+    """A short training by each loop, which gives its times; each in a process of its own, which lives on."""
+
+    def alone(training: Callable[..., Seconds], *more: int) -> Callable[[], Seconds]:
+        context = multiprocessing.get_context("spawn")
+        process = stack.enter_context(ProcessPoolExecutor(1, mp_context=context, initializer=quiet))
+        return lambda: process.submit(training, recipe, steps, *more).result()
+
+    return {"ours": alone(ours), **{name: alone(lightnings, workers) for name, workers in LIGHTNING.items()}}
 
 
 def measure(recipe: Recipe, *, steps: int, rounds: int) -> dict[str, object]:
     """Images per second by each loop, and how many times as long ours takes as the better of the others."""
-    calls = ways(recipe, steps)
-    times: dict[str, list[Seconds]] = {name: [] for name in calls}
-    for index in range(rounds + 1):
-        for name in calls if index % 2 else reversed(list(calls)):
-            found = calls[name]()
-            if index:  # the first warms up
-                times[name].append(found)
+    times: dict[str, list[Seconds]] = {}
+    with ExitStack() as stack:
+        calls = ways(recipe, steps, stack)
+        for index in range(rounds + 1):
+            for name in calls if index % 2 else reversed(list(calls)):
+                found = calls[name]()
+                if index:  # the first warms up
+                    times.setdefault(name, []).append(found)
     clock = {name: [seconds[0] for seconds in found] for name, found in times.items()}
     processor = {name: [seconds[1] for seconds in found] for name, found in times.items()}
     trained = (steps - SKIPPED) * recipe.data.batch_size
@@ -168,10 +185,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # says at every training that it has begun
-    warnings.filterwarnings("ignore", message=".*does not have many workers")  # more were tried
+    commit = source_commit()
     for batch_size in options.batch_sizes:
         data = Data("synthetic", mean=MEAN, std=STD, batch_size=batch_size)
         optim = Optim(lr=0.05, nesterov=True, weight_decay=5e-4)
@@ -189,7 +203,7 @@ def main() -> None:
             "torch": torch.__version__,
             "pytorch_lightning": lightning.__version__,
             "senet": senet.__version__,
-            "commit": source_commit(),
+            "commit": commit,
         }
         print(json.dumps(line), flush=True)
         with options.results.open("a") as file:

@@ -13,6 +13,7 @@ from senet.errors import InputError
 from senet.models.weights.caffe import ilsvrc2012_synsets
 from senet.train.data import ImageSet, fingerprint_of, load_eval, load_split, make_loader, read_image, to_input
 from senet.train.evaluate import Evaluation, evaluate
+from senet.train.memory import keep_freed_memory
 from senet.train.recipe import Data
 from senet.train.trained import Trained
 
@@ -74,6 +75,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates a trained network, on the GPU where there is one; arguments and errors are :func:`images_of`'s."""
     images = images_of(trained, data, progress=progress)
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = make_loader(images, trained.data, train=False, seed=0, device=device)
     return evaluate(trained.model.to(device), loader.batches(0), len(trained.classes), device)

@@ -21,6 +21,7 @@ from senet.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from senet.train.data import ImageSet, load_data, make_loader
 from senet.train.data.randomness import stream
 from senet.train.evaluate import Evaluation, evaluate
+from senet.train.memory import keep_freed_memory
 from senet.train.meter import Meter
 from senet.train.optim import make_optimizer
 from senet.train.recipe import Recipe, Run
@@ -63,6 +64,7 @@ def train(
             says at which step, and the last checkpoint stays.
     """
     check_folder(out, recipe, resume=resume)
+    keep_freed_memory()
     with torch.device("meta"):
         build_model(recipe.model, recipe.data.channels, 2)  # what cannot be built is refused before images are read
     if recipe.run.tensorboard:
