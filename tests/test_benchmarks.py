@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import runpy
-import statistics
 import subprocess
 import sys
 import time
@@ -240,13 +239,12 @@ def test_what_was_measured_of_loading():
 
 
 def test_what_was_measured_beside_a_public_loop():
-    """Not slower: the median of each size; the whole interval of every line by benchmarks/loop.py's bound of 3 %."""
+    """Not slower: the whole interval of every line, by the clock and by the processor."""
     newest = of_newest_commit("public_loop.jsonl")
     assert {line["batch_size"] for line in newest} == {64, 128}
-    for by in ("ratio", "ratio_by_processor"):
-        assert all(line[by][2] <= 1.03 for line in newest)
-        for size in (64, 128):
-            assert statistics.median(line[by][0] for line in newest if line["batch_size"] == size) <= 1
+    for line in newest:
+        assert line["ratio"][2] <= 1
+        assert line["ratio_by_processor"][2] <= 1
 
 
 def of_newest_commit(name: str) -> list[dict]:
