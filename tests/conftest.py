@@ -59,6 +59,7 @@ def naive() -> SimpleNamespace:
         "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
         "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
         "hard_sigmoid_0.2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+        "double_sigmoid": lambda x: 2 / (1 + np.exp(-x)),
         "tanh": np.tanh,
         "relu": lambda x: np.maximum(x, 0),
     }

@@ -44,7 +44,7 @@ class SqueezeExcite(Recalibrate):
         squeeze: ``"avg"``, ``"max"`` (Table 11), or ``"none"`` (Table 16: a gate for every position).
         activation: the inner non-linearity.
         gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"hard_sigmoid_0.2"``,
-            ``"tanh"``, ``"relu"``.
+            ``"double_sigmoid"``, ``"tanh"``, ``"relu"``.
 
     Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
 

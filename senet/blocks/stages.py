@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Squeeze = Literal["avg", "max", "none"]
-Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "tanh", "relu"]
+Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "double_sigmoid", "tanh", "relu"]
 Activation = Literal["relu", "silu", "gelu", "hard_swish", "leaky_relu"]
 
 
@@ -63,11 +63,13 @@ def gate_stage(name: Gate) -> nn.Module:
     """The final non-linearity (Table 12).
 
     ``"hard_sigmoid"`` is relu6(x + 3) / 6, as in MobileNetV3; ``"hard_sigmoid_0.2"`` has that slope: PaddlePaddle's.
+    ``"double_sigmoid"`` is 2 sigmoid(x), about 1 in a fresh block, where a sigmoid is about 1/2: NFNet's.
     """
-    gates = {
+    gates: dict[str, Callable[[], nn.Module]] = {
         "sigmoid": nn.Sigmoid,
         "hard_sigmoid": nn.Hardsigmoid,
         "hard_sigmoid_0.2": SteeperHardSigmoid,
+        "double_sigmoid": lambda: Doubled(nn.Sigmoid()),
         "tanh": nn.Tanh,
         "relu": nn.ReLU,
     }

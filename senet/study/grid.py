@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 from senet.errors import InputError
 from senet.measure import source_commit
-from senet.options import flatten, to_plain
-from senet.study.ledger import Ledger
+from senet.options import to_plain
+from senet.study.ledger import Ledger, deciding
 from senet.study.workers import training_processes
 from senet.train.data import fingerprint_of
 from senet.train.recipe import Data, Recipe
-from senet.train.rundir import RESUMABLE, check_folder, read_metrics, read_summary
+from senet.train.rundir import check_folder, read_metrics, read_summary
 
 __all__ = ["CellsFailedError", "GridWatch", "result_line", "run_grid"]
 
@@ -171,8 +171,7 @@ def result_line(run: Path, recipe: Recipe) -> dict[str, Any]:
 
 def _name(recipe: Recipe, images: Mapping[str, str]) -> str:
     """A name for a cell that tells it from all others: the recipe's, the seed, and digits of all that decides."""
-    plain = {name: value for name, value in flatten(to_plain(recipe)).items() if name not in RESUMABLE}
-    digits = hashlib.sha256(json.dumps([plain, images], sort_keys=True).encode()).hexdigest()[:8]
+    digits = hashlib.sha256(json.dumps([deciding(recipe), images], sort_keys=True).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^a-z0-9]+', '-', recipe.name.lower()).strip('-')}-seed{recipe.run.seed}-{digits}"
 
 

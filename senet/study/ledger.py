@@ -14,7 +14,7 @@ from senet.options import flatten, to_plain
 from senet.train.recipe import Recipe
 from senet.train.rundir import RESUMABLE, settings_of
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "deciding"]
 
 
 class Ledger:
@@ -36,7 +36,7 @@ class Ledger:
         recipes = [_recipe(line, path) for line in lines]
         # Of an older version, a line lacks the settings that recipes have got since.
         self.lines = [{**line, "settings": settings_of(recipe)} for line, recipe in zip(lines, recipes, strict=True)]
-        self._known = [_deciding(recipe) for recipe in recipes]  # kept, as finding compares with all of them
+        self._known = [deciding(recipe) for recipe in recipes]  # kept, as finding compares with all of them
 
     def find(self, recipe: Recipe, images: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The result of a training, or None where it has none.
@@ -45,7 +45,7 @@ class Ledger:
             recipe: what was trained, with its seed; its name, and where the images lie, decide nothing.
             images: the fingerprints of both splits; None: any images.
         """
-        wanted = _deciding(recipe)
+        wanted = deciding(recipe)
         for line, known in zip(self.lines, self._known, strict=True):
             if known == wanted and images in (None, line["images"]):
                 return line
@@ -63,10 +63,10 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         self.lines.append(dict(line))
-        self._known.append(_deciding(_recipe(line, self.path)))
+        self._known.append(deciding(_recipe(line, self.path)))
 
 
-def _deciding(recipe: Recipe) -> dict[str, Any]:
+def deciding(recipe: Recipe) -> dict[str, Any]:
     """What decides the weights, seed and all: two trainings of which it is equal are the same."""
     return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in ("name", *RESUMABLE)}
 

@@ -252,7 +252,7 @@ def values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any], double: nn
 
 class _Recorder(fx.Interpreter):
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, garbage_collect_values=False, graph=graph)
+        super().__init__(module, graph=graph)
         self.seen: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:

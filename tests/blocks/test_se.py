@@ -8,7 +8,7 @@ from senet.blocks import EffectiveSE, SqueezeExcite
 from senet.errors import InputError
 
 SIZES = [(2, 16, 5, 7), (1, 3, 1, 1), (3, 1, 2, 13)]
-GATES = ["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "tanh", "relu"]
+GATES = ["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "double_sigmoid", "tanh", "relu"]
 
 
 def naive_se(block, u, naive, *, squeeze="avg", activation="relu", gate="sigmoid"):

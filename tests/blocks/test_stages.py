@@ -62,7 +62,7 @@ def test_squeezes(dtype):
     ("stage", "kind", "names"),
     [
         (squeeze_stage, "squeeze", "'avg', 'max', 'none'"),
-        (gate_stage, "gate", "'sigmoid', 'hard_sigmoid', 'hard_sigmoid_0.2', 'tanh', 'relu'"),
+        (gate_stage, "gate", "'sigmoid', 'hard_sigmoid', 'hard_sigmoid_0.2', 'double_sigmoid', 'tanh', 'relu'"),
         (activation_stage, "activation", "'relu', 'silu', 'gelu', 'hard_swish', 'leaky_relu'"),
     ],
 )
@@ -122,7 +122,13 @@ def test_autocast_is_left_as_it_was(enabled):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("sigmoid", Doubled), ("hard_sigmoid", Doubled), ("hard_sigmoid_0.2", Doubled), ("tanh", OnePlus)],
+    [
+        ("sigmoid", Doubled),
+        ("hard_sigmoid", Doubled),
+        ("hard_sigmoid_0.2", Doubled),
+        ("double_sigmoid", Doubled),
+        ("tanh", OnePlus),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_one_at_zero_is_exactly_one_with_a_slope(name, kind, dtype):
