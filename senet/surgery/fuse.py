@@ -87,7 +87,7 @@ def restore(model: nn.Module) -> None:
 
 def _fused(model: nn.Module, example: Sequence[Any] | None, plain_tails: bool) -> Report:
     """Rewrites a model: whole sites first, then what is left in parts."""
-    walk = Walk(model, example)
+    walk = Walk(model, example, sums=plain_tails)
     done = Report("fused")
     for wanted in (_whole, _normed, _taken_on, _any):
         for module in walk.modules():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from senet.surgery.sites import Gated, find
+from senet.surgery.sites import Gated, find, may_gate
 from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
 __all__ = ["Walk", "path_of", "studied"]
@@ -20,10 +20,12 @@ class Walk:
     Args:
         model: any module.
         example: what its forward takes; None: images of a size that it takes.
+        sums: whether modules with sums and no product are to be traced too.
     """
 
-    def __init__(self, model: nn.Module, example: Sequence[Any] | None) -> None:
+    def __init__(self, model: nn.Module, example: Sequence[Any] | None, *, sums: bool = False) -> None:
         self.model = model
+        self.sums = sums
         self.paths = {module: path for path, module in model.named_modules()}
         self.done: set[nn.Module] = set()
         self.untraceable: dict[nn.Module, str] = {}
@@ -43,7 +45,7 @@ class Walk:
                 yield module
 
     def traced(self, module: nn.Module) -> Traced | None:
-        """A module's graph with its values, or None where it has none or no product in it."""
+        """A module's graph with its values, or None where it has no graph or nothing in it is asked for."""
         if module not in self._traced:
             self._traced[module] = self._trace(module)
         return self._traced[module]
@@ -72,7 +74,8 @@ class Walk:
             graph = trace(twin, frozenset(self._study[m] for m in self.done))
             if sum(n.op == "placeholder" for n in graph.nodes) != len(self.inputs[module]):
                 raise Untraceable("it is called with fewer arguments than its forward takes")
-            if not any("mul" in str(n.target) or "add" in str(n.target) for n in graph.nodes):
+            # Not run for nothing: all values of a network of 512 pixels are many gigabytes.
+            if not may_gate(graph) and not (self.sums and any("add" in str(n.target) for n in graph.nodes)):
                 return None
             return values(module, graph, self.inputs[module], twin)
         except Untraceable as reason:

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from senet.surgery.chains import RTOL, Normed, Tail, conv_after, holds_tensors, is_map, normed, tail_after
 from senet.surgery.trace import Traced
 
-__all__ = ["ONE_PIXEL", "Gated", "Refused", "find", "reaching"]
+__all__ = ["ONE_PIXEL", "Gated", "Refused", "find", "may_gate", "reaching"]
 
 ONE_PIXEL = "the map has one pixel in the example, where anything is its average; give a larger example"
 
@@ -54,6 +54,15 @@ class Gated:
     source: Normed | None
     tail: Tail = field(default_factory=Tail)
     to_conv: tuple[fx.Node, ...] = ()
+
+
+def may_gate(graph: fx.Graph) -> bool:
+    """Whether a graph has a product of two values at all, so that :func:`find` could find something in it."""
+
+    def two_values(node: fx.Node) -> bool:
+        return [isinstance(a, fx.Node) and a.op != "get_attr" for a in node.args] == [True, True]
+
+    return any(node.target in _MUL and two_values(node) for node in graph.nodes)
 
 
 def find(traced: Traced) -> Iterator[Gated | tuple[fx.Node, str]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import senet
 from senet.errors import InputError
+from senet.surgery import hosts, trace
 from senet.surgery.fuse import fuse, unfuse
 from senet.surgery.report import report
 from senet.surgery.swap import Rewritten
@@ -258,6 +259,23 @@ def test_an_example_of_which_one_pixel_is_left_is_replaced_by_a_larger():
     fuse(model)
     assert [what for _, what in report(model).taken] == [TAIL]
     assert not report(model).left
+
+
+def test_what_holds_no_product_is_not_run(monkeypatch):
+    """All values of a network of large images are many gigabytes."""
+    run: list[str] = []
+
+    def values(module: nn.Module, *args: object) -> object:
+        run.append(type(module).__name__)
+        return trace.values(module, *args)
+
+    monkeypatch.setattr(hosts, "values", values)
+    fuse(timm.create_model("maxvit_rmlp_pico_rw_256"))
+    assert run
+    assert {"Attention2d", "TransformerBlock2d", "MaxxVitBlock", "MaxxVitStage", "MaxxVit"}.isdisjoint(run)
+    run.clear()
+    fuse(senet.create_model("cifar_resnet8"))
+    assert run == []
 
 
 def test_plain_tails():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from senet.blocks.stages import AvgSqueeze, Recalibrate, excited
+from senet.surgery.sites import may_gate
 from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
 
 __all__ = ["Hosts"]
@@ -74,7 +75,7 @@ class Hosts:
 
     def _trace(self, module: nn.Module) -> Traced | None:
         graph = self.graph(module)
-        if graph is None or not any("mul" in str(n.target) and len(n.all_input_nodes) > 1 for n in graph.nodes):
+        if graph is None or not may_gate(graph):
             return None
         try:
             return values(module, graph, self.inputs[module])
