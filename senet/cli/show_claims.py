@@ -92,7 +92,7 @@ def print_tables(
             here = [figure for figure in figures if (figure.edition, figure.table) == (edition, number)]
             counted = sum(map(countable, here))
             runs = evidence.get(number, {}) if edition == "tpami" else {}
-            done = ", ".join(f"{sum(counts.values())} on {source}" for (source, _), counts in runs.items())
+            done = "\n".join(f"{sum(counts.values())} on {source}" for (source, _), counts in runs.items())
             waiting = str(len(here) - counted or "-")
             words = done or ("-" if waiting == "-" else "not run")
             table.add_row(number, str(counted or "-"), waiting, words, titles[edition, number])

@@ -15,8 +15,15 @@ from senet.recipes.tables import TABLES
 from senet.study.ledger import Ledger
 
 
+def test_every_arm_was_trained_with_every_seed():
+    assert set(evidence()) == {"cifar10", "fashion-mnist"}
+    for source in evidence():
+        for table in TABLES.values():
+            for lines in lines_of(table, source).values():
+                assert sorted(line["seed"] for line in lines) == list(SEEDS)
+
+
 def test_every_result_is_of_a_table():
-    assert evidence()
     for source, ledger in evidence().items():
         arms = [lines for table in TABLES.values() for lines in lines_of(table, source).values()]
         assert {line["run"] for line in ledger.lines} == {line["run"] for lines in arms for line in lines}
