@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from senet.surgery.sites import Gated, find, may_gate
-from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
+from senet.surgery.trace import Kept, Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
 __all__ = ["Walk", "path_of", "studied"]
 
@@ -29,7 +29,7 @@ class Walk:
         self.paths = {module: path for path, module in model.named_modules()}
         self.done: set[nn.Module] = set()
         self.untraceable: dict[nn.Module, str] = {}
-        self._traced: dict[nn.Module, Traced | None] = {}
+        self._traced = Kept()
         double = study(model)
         self._study = {module: double.get_submodule(path) for module, path in self.paths.items()}
         if example is not None:

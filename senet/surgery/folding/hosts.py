@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from senet.blocks.stages import AvgSqueeze, Recalibrate, excited
 from senet.surgery.sites import may_gate
-from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
+from senet.surgery.trace import Kept, Traced, Untraceable, trace, traced_inputs, values
 
 __all__ = ["Hosts"]
 
@@ -35,7 +35,7 @@ class Hosts:
             self.paths[module].append(path)
         self.untraceable: dict[nn.Module, str] = {}
         self._done: set[nn.Module] = set()
-        self._traced: dict[nn.Module, Traced | None] = {}
+        self._traced = Kept()
 
     def modules(self) -> Iterator[nn.Module]:
         """Modules with parts that were called with tensors alone, inner ones first, none in one that was replaced."""
