@@ -8,12 +8,12 @@ __all__ = ["keep_freed_memory"]
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep, for its next step, memory that a step frees; of small networks' steps 10 % and more.
+    """Lets this process keep what a step frees for its next one: a tenth of the time of small networks' steps.
 
-    glibc hands freed memory back to the system where the end of its heap is free for more than a threshold, 128 KiB at
-    first, and the next step waits for the system to clear the same pages again. It raises the threshold to twice the
-    size of a block that was mapped on its own when such a block is freed, for blocks up to 32 MiB: so the largest is
-    taken and freed. It is not written to, and costs nothing; other allocators do not care. A process keeps 64 MiB more
-    at most. Maps above 32 MiB are mapped and cleared anew all the same.
+    glibc gives the free end of its heap back to the system once that is larger than a threshold, and the next step
+    waits for the system to clear the same pages again. The threshold becomes twice the size of any block up to 32 MiB
+    that lay outside the heap and was freed: so a block of nearly that size is taken and freed, without being written
+    to. The process holds 64 MiB more at most. Tensors above 32 MiB are mapped and cleared anew all the same, and other
+    allocators than glibc's do not care.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
