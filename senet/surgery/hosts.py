@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from senet.surgery.kept import Kept
 from senet.surgery.sites import Gated, find, may_gate
-from senet.surgery.trace import Kept, Traced, Untraceable, is_norm, study, trace, traced_inputs, values
+from senet.surgery.trace import Traced, Untraceable, is_norm, study, trace, traced_inputs, values
 
 __all__ = ["Walk", "path_of", "studied"]
 

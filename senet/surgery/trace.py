@@ -16,7 +16,6 @@ from senet.blocks.stages import excited
 from senet.errors import InputError
 
 __all__ = [
-    "Kept",
     "Traced",
     "Untraceable",
     "evaluating",
@@ -211,26 +210,6 @@ class Traced:
     double: nn.Module
     inputs: tuple[Any, ...]
     values: Mapping[fx.Node, Any]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all values."""
-        return sum(value.nbytes for value in tree_leaves(self.values) if isinstance(value, Tensor))
-
-
-class Kept(dict[nn.Module, Traced | None]):
-    """What is known of modules, until it is forgotten: the oldest where values take more than 2 GiB together."""
-
-    limit = 2 * 2**30
-
-    def __setitem__(self, module: nn.Module, traced: Traced | None) -> None:
-        super().__setitem__(module, traced)
-        sizes = {other: its.nbytes for other, its in self.items() if its is not None}
-        held = sum(sizes.values())
-        for other, size in sizes.items():
-            if held > self.limit and other is not module:
-                del self[other]
-                held -= size
 
 
 def study(module: nn.Module) -> nn.Module:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import nn
 
 import senet
-from senet.surgery.trace import Kept, Traced, trace
+from senet.surgery.kept import Kept
+from senet.surgery.trace import Traced, trace
 
 
 def traced(megabytes: int) -> Traced:
@@ -45,10 +46,3 @@ def test_without_room_the_same_is_found(monkeypatch, name):
     assert found() == with_room
     assert with_room[0]
     assert with_room[2]
-
-
-def test_bytes_are_those_of_all_values():
-    graph = fx.Graph()
-    a, b = graph.placeholder("a"), graph.placeholder("b")
-    values = {a: torch.zeros(3, dtype=torch.float64), b: [torch.zeros(5, dtype=torch.float16), None, 1]}
-    assert Traced(nn.Identity(), graph, nn.Identity(), (), values).nbytes == 3 * 8 + 5 * 2

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from senet.blocks.stages import AvgSqueeze, Recalibrate, excited
+from senet.surgery.kept import Kept
 from senet.surgery.sites import may_gate
-from senet.surgery.trace import Kept, Traced, Untraceable, trace, traced_inputs, values
+from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
 
 __all__ = ["Hosts"]
 
