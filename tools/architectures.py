@@ -34,7 +34,7 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     fused = [line for line in lines if line["fuse"].get("restored") and line["fuse"]["taken"]]
     folded = [line for line in lines if _agrees(line["fold"])]
     summary = [
-        f"{len(lines)} architectures, all with up to {largest:.0f} M parameters ({'; '.join(used)}).",
+        f"{len(lines)} architectures of up to {largest:.0f} M parameters ({'; '.join(used)}); no others tried.",
         f"`fuse` took sites of {len(fused)}, all gates of {_complete(lines, 'fuse', 'taken')}; `unfuse` restored all.",
         f"`fold` took gates of {len(folded)}, all gates of {_complete(lines, 'fold', 'gates')}; their outputs agree.",
         "",
