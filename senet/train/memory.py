@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import torch
+import ctypes
+import platform
 
 __all__ = ["keep_freed_memory"]
 
+# malloc.h of glibc
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+
 
 def keep_freed_memory() -> None:
-    """Lets this process keep what a step frees for its next one: a tenth of the time of small networks' steps.
+    """Lets this process keep what a step frees for its next one: up to a third of the time of a step on a CPU.
 
-    glibc gives the free end of its heap back to the system once that is larger than a threshold, and the next step
-    waits for the system to clear the same pages again. The threshold becomes twice the size of any block up to 32 MiB
-    that lay outside the heap and was freed: so a block of nearly that size is taken and freed, without being written
-    to. The process holds 64 MiB more at most. Tensors above 32 MiB are mapped and cleared anew all the same, and other
-    allocators than glibc's do not care.
+    glibc maps large blocks from the system one by one and gives them back when they are freed, and the free end of its
+    heap too; the next step waits for the system to clear the same pages again. From here on all blocks come from the
+    heap, and the heap does not shrink: the process holds what it held at its largest, ResNet-50 at 224 pixels 5 % more
+    than that. Other allocators than glibc's do not care.
     """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
