@@ -62,8 +62,8 @@ UNMEASURED = (
     ("GPU: share of the copy bandwidth reached by the tail's sweeps", ">= 85 %"),
 )
 GATED = "timm's SE-ResNet-50 as it is, in the same runs:\n"
-SLOWER = """Memory given back, as glibc does by default: every step then waits for the system to clear tens of thousands of pages,
-and how many is chance. Ours, in such processes:
+SLOWER = """In processes that give memory back, as glibc does by default: steps then wait for the system to clear hundreds of
+thousands of pages, more or fewer as it happens, in all networks:
 """
 
 

@@ -66,7 +66,10 @@ def tax(
         Path | None, typer.Option(metavar="FILE", help="Draw it: a .png, .svg or .pdf, which its name says.")
     ] = None,
 ) -> None:
-    """Measure what squeeze-and-excitation costs here: a network beside its twin without, in time, passes and memory."""
+    """Measure what squeeze-and-excitation costs here: a network beside its twin without, in time, passes and memory.
+
+    On a CPU the process keeps the memory that it frees, as in `senet train`: page faults would drown the rest.
+    """
     import torch
 
     from senet.analysis.tax.plot import check_plot, plot_tax
@@ -74,6 +77,7 @@ def tax(
     from senet.cli.networks import find_network
     from senet.cli.show_tax import print_sites, print_tax
     from senet.options import to_plain
+    from senet.train.memory import keep_freed_memory
 
     for file in filter(None, (as_json, plot)):  # not to be found wrong after an hour of timing
         if not file.parent.is_dir():
@@ -82,6 +86,7 @@ def tax(
         check_plot(plot)
     network, side = find_network(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory()
     with telling() as progress:
         found = measured(
             network,
