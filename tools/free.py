@@ -67,9 +67,9 @@ In processes that give memory back, as glibc does by default, steps wait for the
 of pages, more or fewer as it happens in each network:
 """
 FLOOR = """\
-**Batch 1.** Two things of a folded gate remain. Its matrices are read for each image: 1.59 M weights in SE-ResNet-50, 6 %
-more than ResNet-50 has. And product, sum and ReLU are a pass that the plain network has not, whose sum and ReLU are the
-end of oneDNN's convolution; PyTorch gives no access to a factor there. docs/log.md has the time of each.
+**Batch 1.** Two things of a folded gate remain. Its matrices are read for each image: 1.59 M weights in SE-ResNet-50,
+6 % more than ResNet-50 has. And product, sum and ReLU are a pass that the plain network has not, whose sum and ReLU are
+the end of oneDNN's convolution; PyTorch gives no access to a factor there. docs/log.md has the time of each.
 """
 
 
