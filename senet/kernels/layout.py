@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from senet.kernels.reference import accumulator_dtype
 
-__all__ = ["coefficients", "dense", "empty_as", "memory_format"]
+__all__ = ["coefficients", "dense", "empty_as", "memory_format", "packed"]
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
@@ -22,6 +23,11 @@ def memory_format(x: Tensor) -> torch.memory_format:
 def dense(x: Tensor, like: Tensor | None = None) -> Tensor:
     """The map itself where it is dense (in the format of ``like``), else a copy that is."""
     return x.contiguous(memory_format=memory_format(x if like is None else like))
+
+
+def packed(*given: Tensor | None) -> tuple[Any, ...]:
+    """Coefficients as the sweeps read them, contiguous. Inductor passes on one row for all images where it may."""
+    return tuple(None if t is None else t.contiguous() for t in given)
 
 
 def empty_as(x: Tensor, shape: Sequence[int] | None = None) -> Tensor:

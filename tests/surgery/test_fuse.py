@@ -368,6 +368,28 @@ def test_compiles_in_one_graph_exports_and_checkpoints(small):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("unit", ["plain", "gated", "inverted"])
+def test_inductor_computes_the_same(unit, training):
+    """It chooses the strides of what is passed on and kept, and passes on one row for many."""
+    inverted, gate = timm.models._efficientnet_blocks.InvertedResidual, timm.models._efficientnet_blocks.SqueezeExcite
+    made = {
+        "plain": lambda: timm.models.resnet.BasicBlock(8, 8),
+        "gated": lambda: timm.models.resnet.BasicBlock(8, 8, attn_layer="se"),
+        "inverted": lambda: inverted(8, 8, act_layer=nn.SiLU, se_layer=gate),
+    }
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), made[unit]()).double().train(training)
+    randomise_norms(model)
+    x = torch.randn(3, 3, 9, 9, dtype=torch.float64)
+    fused = fuse(copy.deepcopy(model), plain_tails=True)
+    assert len(report(fused).taken) == 1
+    torch.compiler.reset()
+    compiled = outputs_and_gradients(torch.compile(fused), x)
+    for got, wanted in zip(compiled, outputs_and_gradients(model, x), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(dict(fused.named_buffers()), dict(model.named_buffers()))
+
+
 def test_two_hundred_steps_are_the_same_training():
     """The same seed, fused and not: the losses stay within what float32 rounding does to such a training."""
     torch.manual_seed(0)

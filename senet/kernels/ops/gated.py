@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import coefficients, dense, empty_as
+from senet.kernels.layout import coefficients, dense, empty_as, packed
 
 __all__ = ["gated", "squeeze", "through_gate"]
 
@@ -23,7 +23,7 @@ def squeeze(
         The mean, and the means of ``act'(u)`` and ``act'(u) * (x - center)``, which backward needs: (N, C) each.
     """
     x = dense(x)
-    return choose(x).sweeps.squeeze_act(x, center, scale, shift, act)
+    return choose(x).sweeps.squeeze_act(x, *packed(center, scale, shift), act)
 
 
 @squeeze.register_fake
@@ -37,7 +37,7 @@ def gated(
 ) -> Tensor:
     """``s * act(scale * (x - center) + shift)``; keeps ``x`` alone."""
     x = dense(x)
-    return choose(x).sweeps.gate_act(x, center, scale, shift, s, act)
+    return choose(x).sweeps.gate_act(x, *packed(center, scale, shift, s), act)
 
 
 @gated.register_fake
@@ -51,7 +51,7 @@ def gated_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sums over the map of ``g * h``, ``g * act'(u)`` and ``g * act'(u) * (x - center)``."""
     x = dense(x)
-    return choose(x).sweeps.gate_act_backward(dense(g, x), x, center, scale, shift, act)
+    return choose(x).sweeps.gate_act_backward(dense(g, x), x, *packed(center, scale, shift), act)
 
 
 @gated_backward.register_fake

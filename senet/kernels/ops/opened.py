@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import coefficients, dense, empty_as
+from senet.kernels.layout import coefficients, dense, empty_as, packed
 from senet.kernels.reference import accumulator_dtype
 
 __all__ = ["moments", "stand_in"]
@@ -53,6 +53,7 @@ def spread(
     """The gradient of the map from its factored form; backward of :func:`moments`."""
     x = dense(x)
     sweeps = choose(x).sweeps
+    terms, mean, q, r = packed(terms, mean, q, r)
     if g is None or terms is None:  # the gate was used, the map was not
         zero = torch.zeros_like(mean)
         return sweeps.spread(x, x, mean, zero, zero if q is None else q, zero if r is None else r)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import dense, empty_as
+from senet.kernels.layout import dense, empty_as, packed
 from senet.kernels.ops.gated import through_gate
 
 __all__ = ["project"]
@@ -34,7 +34,7 @@ def project(
 ) -> Tensor:
     """The convolution of :func:`gated`; keeps ``x`` and the weight, and computes the convolution's input again."""
     x = dense(x)
-    inputs = choose(x).sweeps.gate_act(x, center, scale, shift, s, act)
+    inputs = choose(x).sweeps.gate_act(x, *packed(center, scale, shift, s), act)
     y = torch.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
     return dense(y, x)
 
@@ -74,7 +74,7 @@ def project_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of the convolution's input, weight and bias, the input being computed again."""
     x = dense(x)
-    inputs = choose(x).sweeps.gate_act(x, center, scale, shift, s, act)
+    inputs = choose(x).sweeps.gate_act(x, *packed(center, scale, shift, s), act)
     bias_sizes = [weight.shape[0]] if with_bias else None
     d_inputs, d_weight, d_bias = torch.ops.aten.convolution_backward(
         g, inputs, weight, bias_sizes, stride, padding, dilation, False, [0, 0], groups, [True, True, with_bias]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import coefficients, dense, empty_as
+from senet.kernels.layout import coefficients, dense, empty_as, packed
 
 __all__ = ["tail"]
 
@@ -26,7 +26,8 @@ def tail(
 ) -> Tensor:
     """``act(scale * (x - center) + shift + shortcut)``; keeps ``x`` and, where there is a ReLU, its own output."""
     x = dense(x)
-    return choose(x).sweeps.affine(x, center, scale, shift, None if shortcut is None else dense(shortcut, x), relu)
+    shortcut = None if shortcut is None else dense(shortcut, x)
+    return choose(x).sweeps.affine(x, *packed(center, scale, shift), shortcut, relu)
 
 
 @tail.register_fake
@@ -38,7 +39,8 @@ def _(handle: Tensor, terms: Tensor, x: Tensor, *_rest: Any) -> Tensor:
 def tail_backward(g: Tensor, out: Tensor | None, x: Tensor, center: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """``g`` where the ReLU let through (nothing new without one), its sum, and its sum against ``x - center``."""
     x = dense(x)
-    kept, a, b = choose(x).sweeps.affine_backward(dense(g, x), out, x, center)
+    out = None if out is None else dense(out, x)  # compiled, a map may be kept in another format than it was made in
+    kept, a, b = choose(x).sweeps.affine_backward(dense(g, x), out, x, *packed(center))
     return x.new_empty(0) if out is None else kept, a, b
 
 
