@@ -370,6 +370,7 @@ def test_compiles_in_one_graph_exports_and_checkpoints(small):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("unit", ["plain", "gated", "inverted"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # Inductor's own, in torch 2.11
 def test_inductor_computes_the_same(unit, training):
     """It chooses the strides of what is passed on and kept, and passes on one row for many."""
     inverted, gate = timm.models._efficientnet_blocks.InvertedResidual, timm.models._efficientnet_blocks.SqueezeExcite
