@@ -15,7 +15,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def folded(model: nn.Module) -> dict[str, Any]:
     """What `fold` takes and leaves, and the largest relative difference of its outputs.
 
     Where that is above 1e-10, it is compared with what rounding makes in the network itself: the last bit of the input
-    changed, or sums in the order of channels-last maps. Some networks with random weights make as much of it.
+    changed, or sums in the order of channels-last maps. Some networks with random weights make as much of it. Then each
+    unit with a gate is compared too, given what it is given in the network.
     """
     copy = senet.fold(model)
     done = senet.report(copy)
@@ -96,7 +97,36 @@ def folded(model: nn.Module) -> dict[str, Any]:
         if result["difference"] > 1e-10:
             others = (torch.nextafter(x, torch.full_like(x, 9.0)), x.to(memory_format=torch.channels_last))
             result["rounding"] = max(_difference(model(other), wanted) for other in others)
+            result["units"] = units(model, copy, x)
     return result
+
+
+def units(model: nn.Module, copy: nn.Module, x: Tensor) -> float:
+    """The largest relative difference of a unit: what holds a gate, and is no container."""
+    names = {
+        next(path for path in _prefixes(gate) if type(model.get_submodule(path)) not in (nn.Sequential, nn.ModuleList))
+        for gate, module in model.named_modules()
+        if type(module).__name__ in GATES
+    }
+    largest = 0.0
+
+    def compare(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal largest
+            largest = max(largest, _difference(copy.get_submodule(name)(*args), output))
+
+        return hook
+
+    hooks = [model.get_submodule(name).register_forward_hook(compare(name)) for name in names]
+    model(x)
+    for handle in hooks:
+        handle.remove()
+    return largest
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    parts = path.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def images(model: nn.Module) -> tuple[Tensor, Tensor]:
