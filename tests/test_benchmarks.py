@@ -201,6 +201,15 @@ def test_the_page_on_free_se_says_what_was_measured():
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), "run python tools/free.py"
 
 
+def test_the_readme_says_what_was_measured_of_free_se():
+    lines = runpy.run_path(str(ROOT / "tools" / "free.py"))["newest"]()["kept"]
+    step, kept = lines["train"], lines["counts"]
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"takes {step['se'][0]:.2f} times as long" in said
+    assert f"keeps {kept['kept_seresnet50']:.3f} times" in said
+    assert f"fused, {step['fused'][0]:.2f} times and {kept['kept_fused_seresnet50']:.3f} times" in said
+
+
 def test_the_page_on_text_lines_says_and_draws_what_was_measured():
     tool = runpy.run_path(str(ROOT / "tools" / "textline.py"))
     lines = tool["newest"]()
