@@ -89,8 +89,8 @@ def _reasons(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     if fold.get("difference", 0.0) > ALLOWED:
         where = "alone, not in its units" if _agrees(fold) else "and in its units"
         yield (
-            f"`fold` differs by more than {ALLOWED:g} in the network {where}: in brackets, times what the last bit of the "
-            "input or another order of sums makes in the network itself",
+            f"`fold` differs by more than {ALLOWED:g} in the network {where}: in brackets, times what the last bit of "
+            "the input or another order of sums makes in the network itself",
             round(fold["difference"] / fold["rounding"], 1),
         )
 
