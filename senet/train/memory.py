@@ -17,8 +17,8 @@ def keep_freed_memory() -> None:
 
     glibc maps large blocks from the system one by one and gives them back when they are freed, and the free end of its
     heap too; the next step waits for the system to clear the same pages again. From here on all blocks come from the
-    heap, and the heap does not shrink: the process holds what it held at its largest, ResNet-50 at 224 pixels 5 % more
-    than that. Other allocators than glibc's do not care.
+    heap, and the heap does not shrink: the process goes on holding as much as at its largest, which for ResNet-50 at
+    224 pixels is 5 % more than it would be. Other allocators than glibc's do not care.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
