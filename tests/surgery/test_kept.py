@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import senet
 from senet.surgery.kept import Kept
@@ -30,6 +30,18 @@ def test_the_oldest_values_go_first_and_the_latest_stay(monkeypatch):
     assert list(kept) == [nothing, second, third]
     kept[first] = traced(9)
     assert list(kept) == [nothing, first]
+
+
+@pytest.mark.parametrize(("limit", "stays"), [(34, True), (33, False)])
+def test_bytes_are_those_of_all_values(monkeypatch, limit, stays):
+    monkeypatch.setattr(Kept, "limit", limit)
+    graph = fx.Graph()
+    a, b = graph.placeholder("a"), graph.placeholder("b")
+    values = {a: torch.zeros(3, dtype=torch.float64), b: [torch.zeros(5, dtype=torch.float16), None, 1]}
+    kept, first = Kept(), nn.Identity()
+    kept[first] = Traced(first, graph, first, (), values)
+    kept[nn.Identity()] = traced(0)
+    assert (first in kept) == stays
 
 
 @pytest.mark.parametrize("name", ["cifar_seresnet8", "mobilenetv3_small_100"])
