@@ -67,7 +67,7 @@ def fold_scales(
                 except _Stays as reason:
                     found[scale] = False, str(reason)
                 else:
-                    hosts.replace(scale, nn.Identity().train(modes[scale]))
+                    hosts.replace(scale, nn.Identity().train(modes[scale]), nn.Identity())
                     found[scale] = True, f"folded into {hosts.paths[layer][0]}"
     return found
 

@@ -114,14 +114,14 @@ def _take(hosts: Hosts, traced: Traced, sites: Sequence[Gated], done: Report) ->
         word, makers = rewrite(traced, site)
         words.append(word)
         made |= makers
+    twin = _built(traced.double, traced.graph, made)
     with torch.no_grad():
         wanted, got = (
-            list(tensors_in(module(*(a.clone() for a in traced.inputs))))
-            for module in (traced.double, _built(traced.double, traced.graph, made))
+            list(tensors_in(module(*(a.clone() for a in traced.inputs)))) for module in (traced.double, twin)
         )
     difference = max(relative_difference(*pair) for pair in zip(got, wanted, strict=True))
     if difference <= TOLERANCE:
-        hosts.replace(traced.module, _built(traced.module, traced.graph, made))
+        hosts.replace(traced.module, _built(traced.module, traced.graph, made), twin)
         done.taken += zip(names, words, strict=True)
     else:
         hosts.forget(traced.module)  # its graph was rewritten

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from senet.blocks.stages import AvgSqueeze, Recalibrate, excited
 from senet.surgery.kept import Kept
 from senet.surgery.sites import may_gate
-from senet.surgery.trace import Traced, Untraceable, trace, traced_inputs, values
+from senet.surgery.trace import Traced, Untraceable, study, trace, traced_inputs, values
 
 __all__ = ["Hosts"]
 
@@ -37,6 +37,7 @@ class Hosts:
         self.untraceable: dict[nn.Module, str] = {}
         self._done: set[nn.Module] = set()
         self._traced = Kept()
+        self._study: nn.Module | None = None
 
     def modules(self) -> Iterator[nn.Module]:
         """Modules with parts that were called with tensors alone, inner ones first, none in one that was replaced."""
@@ -63,7 +64,10 @@ class Hosts:
         return graph
 
     def traced(self, module: nn.Module) -> Traced | None:
-        """A module's graph with its values, or None where it is no graph or multiplies no maps."""
+        """A module's graph with its values, or None where it is no graph or multiplies no maps.
+
+        All share one copy in float64: from the first on, the model may be changed by :meth:`replace` alone.
+        """
         if module not in self._traced:
             self._traced[module] = self._trace(module)
         return self._traced[module]
@@ -79,27 +83,37 @@ class Hosts:
         if graph is None or not may_gate(graph):
             return None
         try:
-            return values(module, graph, self.inputs[module])
+            if self._study is None:
+                self._study = study(self.model)
+            twin = self._study.get_submodule(self.paths[module][0])
+            return values(module, graph, self.inputs[module], twin)
         except Exception as error:  # whatever a forward does that knows one dtype only
             first = (str(error).strip().splitlines() or [""])[0]
             self.untraceable[module] = f"its graph does not run in float64 ({type(error).__name__}: {first})"
             return None
 
-    def replace(self, module: nn.Module, new: nn.Module) -> None:
-        """Puts a module in the place, or places, of another; the model itself may be it."""
+    def replace(self, module: nn.Module, new: nn.Module, twin: nn.Module) -> None:
+        """Puts a module in the place, or places, of another, its copy in float64 too; the model itself may be it."""
         self.forget(module)
         self._done.add(new)
         for path in self.paths[module]:
             self.paths[new].append(path)
-            if path:
-                parent, _, name = path.rpartition(".")
-                setattr(self.model.get_submodule(parent), name, new)
-            else:
-                self.model = new
+            self.model = _put(self.model, path, new)
+            if self._study is not None:
+                self._study = _put(self._study, path, twin)
 
     def _inside_done(self, module: nn.Module) -> bool:
         done = [path for new in self._done for path in self.paths[new]]
         return any(path == d or path.startswith(f"{d}.") or not d for path in self.paths[module] for d in done)
+
+
+def _put(root: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """Puts a module at a path below another, or in its place; returns what is the root then."""
+    if not path:
+        return new
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, new)
+    return root
 
 
 def _calls(model: nn.Module, inputs: Sequence[Any]) -> Counter[nn.Module]:
