@@ -22,7 +22,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import senet
 from senet.surgery.trace import is_norm, randomise_norms
@@ -78,7 +78,7 @@ def folded(model: nn.Module) -> dict[str, Any]:
 
     Where that is above 1e-10, it is compared with what rounding makes in the network itself: the last bit of the input
     changed, or sums in the order of channels-last maps. Some networks with random weights make as much of it. Then each
-    unit with a gate is compared too, given what it is given in the network.
+    unit that was rewritten is compared too, given what it is given in the network.
     """
     copy = senet.fold(model)
     done = senet.report(copy)
@@ -102,12 +102,9 @@ def folded(model: nn.Module) -> dict[str, Any]:
 
 
 def units(model: nn.Module, copy: nn.Module, x: Tensor) -> float:
-    """The largest relative difference of a unit: what holds a gate, and is no container."""
-    names = {
-        next(path for path in _prefixes(gate) if type(model.get_submodule(path)) not in (nn.Sequential, nn.ModuleList))
-        for gate, module in model.named_modules()
-        if type(module).__name__ in GATES
-    }
+    """The largest relative difference of a unit: what `fold` rewrote as a graph, which is what holds a gate."""
+    graphs = [name for name, module in copy.named_modules() if isinstance(module, fx.GraphModule)]
+    names = [name for name in graphs if not any(name.startswith(f"{other}.") for other in graphs)]
     largest = 0.0
 
     def compare(name: str) -> Callable[..., None]:
@@ -122,11 +119,6 @@ def units(model: nn.Module, copy: nn.Module, x: Tensor) -> float:
     for handle in hooks:
         handle.remove()
     return largest
-
-
-def _prefixes(path: str) -> Iterator[str]:
-    parts = path.split(".")
-    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def images(model: nn.Module) -> tuple[Tensor, Tensor]:
