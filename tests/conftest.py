@@ -11,10 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from senet.train.memory import keep_freed_memory
-
-keep_freed_memory()  # else a seventh of the run is the system clearing pages
-
 
 @pytest.fixture(autouse=True)
 def _same_every_time() -> Iterator[None]:
