@@ -161,7 +161,7 @@ def line(name: str, parameters: int, gates: int) -> dict[str, Any]:
 def main() -> None:
     """Takes the architectures that have no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--largest", type=float, default=150, help="million parameters; two copies in float64 are held")
+    parser.add_argument("--largest", type=float, default=150, help="million parameters, each held thrice in float64")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")  # timm's, about its own
     torch.set_num_threads(1)

@@ -73,20 +73,19 @@ def test_a_shared_module_is_replaced_in_every_place(gate):
     assert hosts.traced(unit) is not None
     new = nn.Conv2d(4, 4, 1).eval()
     hosts.replace(unit, new, copy.deepcopy(new).double())
-    twin = hosts.traced(hosts.model)
     assert hosts.model[1] is hosts.model[3] is new
-    assert twin is None  # nothing is gated any more
+    assert hosts.traced(hosts.model) is None  # nothing is gated any more
 
 
 @pytest.mark.parametrize("name", ["seresnet18", "regnety_002"])
 def test_folding_copies_a_network_once_for_all_its_graphs(monkeypatch, name):
-    copied: list[int] = []
+    copied: list[nn.Module] = []
 
     def deepcopy(module):
-        copied.append(sum(p.numel() for p in module.parameters()))
+        copied.append(module)
         return copy.deepcopy(module)
 
     model = timm.create_model(name).eval()
     monkeypatch.setattr("senet.surgery.trace.copy", SimpleNamespace(deepcopy=deepcopy))
     assert len(senet.report(senet.fold(model)).taken) > 8
-    assert len(copied) == 1  # of the folded copy, whose norms are gone
+    assert len(copied) == 1
