@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.kernels import ops
 from senet.kernels.batch_norm import batch_moments, merged_over_processes, widest
+from senet.kernels.layout import pixels
 from senet.kernels.reference import accumulator_dtype
 
 __all__ = [
@@ -41,7 +42,7 @@ class Site(NamedTuple):
     """A site between its opening and its end: u = scale * (x - center) + shift, h = act(u).
 
     Attributes:
-        x: the map, (N, C, H, W).
+        x: the map, (N, C, H, W), (N, C, L) or (N, C, D, H, W).
         handle, terms: what carry its gradient, see :mod:`senet.kernels.ops`.
         center: what the map is measured from, (N, C): each image's mean, or the running mean where the norm is frozen;
             None where there is no norm, and u is x.
@@ -64,14 +65,15 @@ def open_site(x: Tensor, norm: _BatchNorm | None, act: str = "none", *, pool: bo
     """Reads a map once, or twice with an activation: the norm's statistics and the squeeze.
 
     Args:
-        x: map (N, C, H, W), not empty.
-        norm: a BatchNorm2d in training or evaluation, a SyncBatchNorm, one with frozen statistics, or None. Running
-            statistics are updated as the module itself would.
+        x: map (N, C, H, W), (N, C, L) or (N, C, D, H, W), not empty.
+        norm: a BatchNorm of that rank in training or evaluation, a SyncBatchNorm, one with frozen statistics, or None.
+            Running statistics are updated as the module itself would.
         act: the activation after the norm: ``"none"``, ``"relu"``, ``"relu6"``, ``"silu"``, ``"hard_swish"``,
             ``"gelu"``; without a norm ``"none"``.
         pool: whether the squeeze is wanted; a plain residual tail has none.
 
     Raises:
+        InputError: a map of another rank.
         ValueError: batch statistics of one value a channel, as PyTorch raises.
     """
     if norm is None:
@@ -114,22 +116,29 @@ def uses_batch_statistics(norm: _BatchNorm) -> bool:
     return not is_frozen and (norm.training or (norm.running_mean is None and norm.running_var is None))
 
 
-def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False) -> Tensor:
+def pooled(site: Site, ndim: int = 4, *, full_precision: bool = False, dtype: torch.dtype | None = None) -> Tensor:
     """The squeeze as a pool would give it: (N, C), or (N, C, 1, 1) for ``ndim=4``.
 
-    In the map's dtype, as the pools of others; float32 under autocast, which casts as it sees fit, or if asked for.
+    Args:
+        site: the site.
+        ndim: the rank of what is returned, 2 or more, whatever that of the map is.
+        full_precision: float32 or wider, instead of the map's dtype, as the pools of others return. Under autocast it
+            is so anyway, since autocast casts as it sees fit.
+        dtype: what the pool gives whatever the map is, such as float32 for ``u.float().mean((2, 3))``; it is taken as
+            given, and ``full_precision`` decides nothing beside it.
     """
     z = site.z.view(*site.z.shape, *(1,) * (ndim - 2))
-    wide = full_precision or _autocast_dtype(site.x) is not None
-    return z if wide else z.to(site.x.dtype)
+    if dtype is None:
+        dtype = z.dtype if full_precision or _autocast_dtype(site.x) is not None else site.x.dtype
+    return z.to(dtype)
 
 
-def pixel_conv(conv: nn.Conv2d, z: Tensor) -> Tensor:
-    """A 1x1 convolution of maps of one pixel as the matrix product that it is; convolutions are slow at that.
+def pixel_conv(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, z: Tensor) -> Tensor:
+    """A convolution with a kernel of 1, of maps of one pixel, as the product that it is; convolutions are slow at that.
 
-    Shapes: (N, C, 1, 1) -> (N, K, 1, 1).
+    Shapes: (N, C, 1, 1) -> (N, K, 1, 1), and likewise of rank 3 and 5.
     """
-    return F.linear(z.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
+    return F.linear(z.flatten(1), conv.weight.flatten(1), conv.bias).unflatten(1, (-1, *(1,) * (z.ndim - 2)))
 
 
 def close_tail(
@@ -151,7 +160,7 @@ def close_tail(
     """
     scale, shift = site.scale, site.shift
     factors = [] if s is None else [_gate(site, s)]
-    factors += [drop(site.z.new_ones(site.z.shape[0], 1, 1, 1)).flatten(1) for drop in drops]
+    factors += [drop(site.z.new_ones(site.x.shape[0], *(1,) * (site.x.ndim - 1))).flatten(1) for drop in drops]
     for factor in factors:
         scale = factor if scale is None else scale * factor
         shift = None if shift is None else shift * factor
@@ -168,7 +177,7 @@ def close_gated(site: Site, s: Tensor) -> Tensor:
     return ops.gated(site.handle, site.terms, site.x, site.center, site.scale, site.shift, _gate(site, s), site.act)
 
 
-def close_project(site: Site, s: Tensor, conv: nn.Conv2d) -> Tensor:
+def close_project(site: Site, s: Tensor, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Tensor:
     """The convolution of ``s * act(u)``, whose input is computed again in backward instead of being kept."""
     assert site.center is not None, "a site without a norm ends with close_tail"
     weight, bias, autocast = conv.weight, conv.bias, _autocast_dtype(site.x)
@@ -186,7 +195,7 @@ def _statistics(norm: _BatchNorm, x: Tensor, mean: Tensor, rest: Tensor, m2: Ten
 
     Updates what the norm keeps of them.
     """
-    mu, apart, total, count = batch_moments(mean, rest, m2, x.shape[2] * x.shape[3])
+    mu, apart, total, count = batch_moments(mean, rest, m2, pixels(x))
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_initialized():
         mu, total, count = merged_over_processes(mu, total, count, norm.process_group)
         apart = _acc(widest(mean) - mu, x)

@@ -10,7 +10,8 @@ over H*W of one. Every implementation has these eight, by these names. For all o
 * ``center`` is what ``x`` is measured from, the mean as a rule, so that nothing cancels where the mean is large;
 * ``act`` names h = act(u); its derivative at a kink and at NaN is PyTorch's.
 
-Written for every device, to be run below autograd.
+Written for every device. They are differentiable: only what a sweep has made itself is written over, and nothing that
+autograd keeps.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ __all__ = [
 
 Act = Literal["none", "relu", "relu6", "silu", "hard_swish", "gelu"]
 
+
+def _silu_backward(g: Tensor, u: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return torch.ops.aten.silu_backward(g, u)
+    s = torch.sigmoid(u)  # PyTorch's own operator for this has no derivative
+    return g * s * (1 + u * (1 - s))
+
+
 _ACT: dict[Act, Callable[[Tensor], Tensor]] = {
     "none": lambda u: u,
     "relu": torch.relu,
@@ -50,7 +59,7 @@ _ACT_BACKWARD: dict[Act, Callable[[Tensor, Tensor], Tensor]] = {
     "none": lambda g, _: g,
     "relu": lambda g, u: torch.ops.aten.threshold_backward(g, u, 0),
     "relu6": lambda g, u: torch.ops.aten.hardtanh_backward(g, u, 0, 6),
-    "silu": torch.ops.aten.silu_backward,
+    "silu": _silu_backward,
     "hard_swish": torch.ops.aten.hardswish_backward,
     "gelu": torch.ops.aten.gelu_backward,
 }

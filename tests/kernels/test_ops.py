@@ -31,7 +31,7 @@ def arguments(layout) -> dict:
     opened = (handle, terms, x, center, scale, shift)
     closed = (x.detach(), center.detach(), scale.detach(), shift.detach())
     plain = g.detach()
-    four = torch.randn(4, *SHAPE[:2])
+    six = torch.randn(6, *SHAPE[:2])
     y = torch.randn(2, 4, 5, 3)
     return {
         ops.moments: (x, "none"),
@@ -40,7 +40,7 @@ def arguments(layout) -> dict:
         ops.squeeze: (*opened[1:], "silu"),
         ops.gated: (*opened, s, "silu"),
         ops.project: (*opened, s, "silu", weight, None, *GEOMETRY),
-        spread: (plain, four, x.detach(), center.detach(), q.detach(), r.detach(), "silu"),
+        spread: (plain, six, x.detach(), center.detach(), q.detach(), r.detach(), "silu"),
         tail_backward: (plain, out.detach(), *closed[:2]),
         gated_backward: (plain, *closed, "silu"),
         project_backward: (y, *closed, s.detach(), "silu", weight.detach(), False, *GEOMETRY),

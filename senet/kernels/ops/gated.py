@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from senet.kernels import plain_sweeps
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import coefficients, dense, empty_as, packed
+from senet.kernels.layout import coefficients, dense, empty_as, packed, pixels, shaped
+from senet.kernels.ops.operator import differentiable, operator
 
 __all__ = ["gated", "squeeze", "through_gate"]
 
 
-@torch.library.custom_op("senet::squeeze", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def squeeze(
     terms: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, act: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,8 +25,7 @@ def squeeze(
     Returns:
         The mean, and the means of ``act'(u)`` and ``act'(u) * (x - center)``, which backward needs: (N, C) each.
     """
-    x = dense(x)
-    return choose(x).sweeps.squeeze_act(x, *packed(center, scale, shift), act)
+    return choose(x).sweeps.squeeze_act(dense(x), *packed(center, scale, shift), act)
 
 
 @squeeze.register_fake
@@ -31,13 +33,12 @@ def _(terms: Tensor, x: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return coefficients(x), coefficients(x), coefficients(x)
 
 
-@torch.library.custom_op("senet::gated", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def gated(
     handle: Tensor, terms: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, s: Tensor, act: str
 ) -> Tensor:
     """``s * act(scale * (x - center) + shift)``; keeps ``x`` alone."""
-    x = dense(x)
-    return choose(x).sweeps.gate_act(x, *packed(center, scale, shift, s), act)
+    return shaped(choose(x).sweeps.gate_act(dense(x), *packed(center, scale, shift, s), act), x.shape)
 
 
 @gated.register_fake
@@ -45,13 +46,12 @@ def _(handle: Tensor, terms: Tensor, x: Tensor, *_rest: Any) -> Tensor:
     return empty_as(x)
 
 
-@torch.library.custom_op("senet::gated_backward", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def gated_backward(
     g: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, act: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The sums over the map of ``g * h``, ``g * act'(u)`` and ``g * act'(u) * (x - center)``."""
-    x = dense(x)
-    return choose(x).sweeps.gate_act_backward(dense(g, x), x, *packed(center, scale, shift), act)
+    return _behind(choose(x).sweeps, g, x, center, scale, shift, act)
 
 
 @gated_backward.register_fake
@@ -59,20 +59,29 @@ def _(g: Tensor, x: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return coefficients(x), coefficients(x), coefficients(x)
 
 
+def _behind(
+    sweeps: ModuleType, g: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, act: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    x = dense(x)
+    return sweeps.gate_act_backward(dense(g, x), x, *packed(center, scale, shift), act)
+
+
 def _squeeze_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, x, _, scale, _, _ = inputs
-    ctx.pixels = x.shape[2] * x.shape[3]
+    _, x, center, scale, shift, ctx.act = inputs
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(scale, output[1], output[2])
+    ctx.save_for_backward(x, center, scale, shift, output[1], output[2])
 
 
 def _squeeze_backward(ctx: Any, dz: Tensor | None, *_rest: None) -> tuple[Any, ...]:
     if dz is None:
         return (None,) * 6
-    scale, d0, d1 = ctx.saved_tensors
+    x, center, scale, shift, d0, d1 = ctx.saved_tensors
+    if torch.is_grad_enabled():  # as functions of the map, which the saved ones are not
+        center, scale, shift = packed(center, scale, shift)
+        _, d0, d1 = plain_sweeps.squeeze_act(dense(x), center, scale, shift, ctx.act)
     zero = torch.zeros_like(scale)
-    terms = torch.stack((zero, scale * dz / ctx.pixels, zero, zero))
+    terms = torch.stack((zero, scale * dz / pixels(x), zero, zero, scale, shift))
     return terms, None, -scale * dz * d0, dz * d1, dz * d0, None
 
 
@@ -92,10 +101,14 @@ def through_gate(
     g: Tensor, x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, s: Tensor, *, act: str
 ) -> tuple[Tensor | None, ...]:
     """The gradients of handle, terms, x, center, scale, shift and s, from the gradient of ``s * act(u)``."""
-    gh, a, b = gated_backward(g, x, center, scale, shift, act)
-    terms = torch.stack((scale * s, torch.zeros_like(s), scale, shift))
+    if torch.is_grad_enabled():
+        gh, a, b = _behind(plain_sweeps, g, x, center, scale, shift, act)
+    else:
+        gh, a, b = gated_backward(g, x, center, scale, shift, act)
+    zero = torch.zeros_like(s)
+    terms = torch.stack((scale * s, zero, scale, shift, zero, zero))
     return g, terms, None, -scale * s * a, s * b, s * a, gh
 
 
-squeeze.register_autograd(_squeeze_backward, setup_context=_squeeze_setup)
-gated.register_autograd(_gated_backward, setup_context=_gated_setup)
+differentiable(squeeze, _squeeze_setup, _squeeze_backward)
+differentiable(gated, _gated_setup, _gated_backward)

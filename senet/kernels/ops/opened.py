@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from senet.kernels import plain_sweeps
 from senet.kernels.dispatch import choose
-from senet.kernels.layout import coefficients, dense, empty_as, packed
+from senet.kernels.layout import coefficients, dense, empty_as, packed, pixels, shaped
+from senet.kernels.ops.operator import differentiable, operator
 from senet.kernels.reference import accumulator_dtype
 
 __all__ = ["moments", "stand_in"]
 
 
-@torch.library.custom_op("senet::moments", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def moments(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Mean and centred second moment over each image's channel, and the stand-ins that carry the map's gradient.
 
     Args:
-        x: map (N, C, H, W).
+        x: map (N, C, H, W), or of rank 3 or 5.
         act: the activation between this map's norm and the gate; ``"none"`` in a residual tail.
 
     Returns:
         ``mean`` (N, C); ``rest`` (N, C), what its rounding left, which has no gradient of its own; ``m2`` (N, C), the
         sum of squares of ``x - mean``; ``handle``; ``terms``.
     """
-    x = dense(x)
-    return *choose(x).sweeps.moments(x), *_stand_ins(x)
+    return *choose(x).sweeps.moments(dense(x)), *_stand_ins(x)
 
 
 @moments.register_fake
@@ -35,7 +37,7 @@ def _(x: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return coefficients(x), coefficients(x), coefficients(x), *_stand_ins(x)
 
 
-@torch.library.custom_op("senet::stand_in", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def stand_in(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
     """The stand-ins alone, for a map whose moments nobody asks for: that of a frozen norm. Reads nothing."""
     return _stand_ins(x)
@@ -46,21 +48,12 @@ def _(x: Tensor, center: Tensor, act: str) -> tuple[Tensor, Tensor]:
     return _stand_ins(x)
 
 
-@torch.library.custom_op("senet::spread", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+@operator
 def spread(
     g: Tensor | None, terms: Tensor | None, x: Tensor, mean: Tensor, q: Tensor | None, r: Tensor | None, act: str
 ) -> Tensor:
     """The gradient of the map from its factored form; backward of :func:`moments`."""
-    x = dense(x)
-    sweeps = choose(x).sweeps
-    terms, mean, q, r = packed(terms, mean, q, r)
-    if g is None or terms is None:  # the gate was used, the map was not
-        zero = torch.zeros_like(mean)
-        return sweeps.spread(x, x, mean, zero, zero if q is None else q, zero if r is None else r)
-    p, e, scale, shift = terms.unbind()
-    if act == "none":
-        return sweeps.spread(dense(g, x), x, mean, p, q, e if r is None else e + r)
-    return sweeps.spread_act(dense(g, x), x, mean, scale, shift, p, e, q, r, act)
+    return _spread(choose(x).sweeps, g, terms, x, mean, q, r, act)
 
 
 @spread.register_fake
@@ -68,9 +61,35 @@ def _(g: Tensor | None, terms: Tensor | None, x: Tensor, *_rest: Any) -> Tensor:
     return empty_as(x)
 
 
+def _spread(
+    sweeps: ModuleType,
+    g: Tensor | None,
+    terms: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    q: Tensor | None,
+    r: Tensor | None,
+    act: str,
+) -> Tensor:
+    shape, x = x.shape, dense(x)
+    terms, mean, q, r = packed(terms, mean, q, r)
+    if terms is None:  # the statistics were used, neither squeeze nor map
+        zero = torch.zeros_like(mean)
+        return shaped(sweeps.spread(x, x, mean, zero, zero if q is None else q, zero if r is None else r), shape)
+    p, e, scale, shift, *of_squeeze = terms.unbind()
+    if g is None:  # the gate was used, the map was not: p is 0, whatever it is multiplied by
+        g, (scale, shift) = x, of_squeeze
+    g = dense(g, x)
+    if act == "none":
+        dx = sweeps.spread(g, x, mean, p, q, e if r is None else e + r)
+    else:
+        dx = sweeps.spread_act(g, x, mean, scale, shift, p, e, q, r, act)
+    return shaped(dx, shape)
+
+
 def _stand_ins(x: Tensor) -> tuple[Tensor, Tensor]:
     acc = accumulator_dtype(x.dtype)
-    return x.new_empty(()).expand(x.shape), x.new_empty((), dtype=acc).expand(4, *x.shape[:2])
+    return x.new_empty(()).expand(x.shape), x.new_empty((), dtype=acc).expand(6, *x.shape[:2])
 
 
 def _moments_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -85,8 +104,8 @@ def _moments_backward(
 ) -> tuple[Any, ...]:
     x, mean = ctx.saved_tensors
     q = None if d_m2 is None else 2 * d_m2
-    r = None if d_mean is None else d_mean / (x.shape[2] * x.shape[3])
-    return spread(g, terms, x, mean, q, r, ctx.act), None
+    r = None if d_mean is None else d_mean / pixels(x)
+    return _joined(g, terms, x, mean, q, r, ctx.act), None
 
 
 def _stand_in_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -97,8 +116,19 @@ def _stand_in_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 def _stand_in_backward(ctx: Any, g: Tensor | None, terms: Tensor | None) -> tuple[Any, ...]:
     x, center = ctx.saved_tensors
-    return spread(g, terms, x, center, None, None, ctx.act), None, None
+    return _joined(g, terms, x, center, None, None, ctx.act), None, None
 
 
-moments.register_autograd(_moments_backward, setup_context=_moments_setup)
-stand_in.register_autograd(_stand_in_backward, setup_context=_stand_in_setup)
+def _joined(
+    g: Tensor | None, terms: Tensor | None, x: Tensor, mean: Tensor, q: Tensor | None, r: Tensor | None, act: str
+) -> Tensor | None:
+    """The gradient of the map; nothing where nothing was used."""
+    if terms is None and q is None and r is None:
+        return None
+    if torch.is_grad_enabled():
+        return _spread(plain_sweeps, g, terms, x, mean, q, r, act)
+    return spread(g, terms, x, mean, q, r, act)
+
+
+differentiable(moments, _moments_setup, _moments_backward)
+differentiable(stand_in, _stand_in_setup, _stand_in_backward)
