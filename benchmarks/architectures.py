@@ -1,10 +1,13 @@
-"""What `senet.fuse` and `senet.fold` do with every architecture of timm and torchvision that holds a gate.
+"""Measures what `fuse`, `fold` and `record` do with every architecture of timm and torchvision that has a gate.
 
-Each in float64 with random norms. `fuse` compares each module that it takes over by itself; here is noted what it
-takes, that `unfuse` gives back, and how far the folded network's outputs lie from the network's. Smallest first; a
-network that has a line already is left out, so an interrupted run goes on. Hours for all.
+These are found by what they compute: a run of each is searched for gated products (benchmarks/dispatched.py), once for
+each version of timm and torchvision; benchmarks/results/gated.jsonl keeps what was found. Then, smallest first, each
+gated product has to be taken or left with a reason, and the numbers have to stay the same (benchmarks/agreement.py).
+Rows are written as they come and say which commit was measured; a network that has a row of the newest state is left
+out, so an interrupted run goes on. Minutes for the search, hours for all.
 
-    python benchmarks/architectures.py --largest 150
+    python benchmarks/architectures.py --search --largest 100
+    python benchmarks/architectures.py --count 130
 """
 
 from __future__ import annotations
@@ -14,164 +17,171 @@ import gc
 import json
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from torch import Tensor, fx, nn
-
-import senet
-from senet.surgery.trace import is_norm, randomise_norms
+from agreement import commit, mark, measured, newest, put, stale
+from dispatched import counted, gated_products, may_have_gates, prepared
+from torch import nn
 
 RESULTS = Path(__file__).parent / "results" / "architectures.jsonl"
-GATES = {
-    *("SEModule", "SqueezeExcite", "SqueezeExcitation", "EffectiveSEModule", "EcaModule", "CecaModule"),
-    "SqueezeExcitationLayer",
-}
-SIZES = (64, 128, 224, 256, 299)
+GATED = RESULTS.with_name("gated.jsonl")
+VERSIONS = {"torch": torch.__version__, "timm": timm.__version__, "torchvision": torchvision.__version__}
+# Two sizes, small, not square, and with more than one pixel after a stride of 32; then larger ones.
+SIZES = (
+    ((64, 96), (64, 128)),
+    ((96, 128), (96, 160)),
+    ((128, 160), (128, 192)),
+    ((224, 256), (224, 288)),
+    ((320, 384), (320, 448)),
+)
 
 
 def build(name: str) -> nn.Module:
     """A network with fresh weights, by timm's name or torchvision:NAME."""
     source, _, rest = name.rpartition(":")
     torch.manual_seed(0)
-    return torchvision.models.get_model(rest, weights=None) if source else timm.create_model(rest)
+    if not source:
+        return timm.create_model(rest)
+    # Segmentation networks would load weights of their backbone otherwise.
+    backbone = {"weights_backbone": None} if "segmentation" in _module(rest) else {}
+    return torchvision.models.get_model(rest, weights=None, **backbone)
 
 
-def with_gates() -> Iterator[tuple[int, str, int]]:
-    """Parameters, name and gates of every architecture that has any; built without memory where that can be done."""
-    names = [f"torchvision:{name}" for name in torchvision.models.list_models(torchvision.models)]
-    for name in timm.list_models() + names:
-        try:
-            with torch.device("meta"):
-                model = build(name)
-        except NotImplementedError:  # it computes with numbers while it is built
-            model = build(name)
-        gates = sum(type(module).__name__ in GATES for module in model.modules())
-        if gates:
-            yield sum(p.numel() for p in model.parameters()), name, gates
+def _module(name: str) -> str:
+    return torchvision.models.get_model_builder(name).__module__
 
 
-def made(name: str) -> nn.Module:
-    """In float64 and evaluation, its norms random."""
-    model = build(name).double().eval()
-    randomise_norms(model)
-    return model
+def names() -> list[str]:
+    """All architectures that take images, or batches of clips, and nothing else."""
+    models = torchvision.models
+    theirs = [name for room in (models, models.segmentation, models.video) for name in models.list_models(room)]
+    return timm.list_models() + [f"torchvision:{name}" for name in theirs]
 
 
-def fused(model: nn.Module) -> dict[str, Any]:
-    """What `fuse` takes and leaves, and whether `unfuse` gives back every class and key."""
-    before = [(id(m), type(m)) for m in model.modules()], list(model.state_dict())
-    done = senet.report(senet.fuse(model))
-    kept_keys = list(model.state_dict()) == before[1]
-    senet.unfuse(model)
-    restored = kept_keys and ([(id(m), type(m)) for m in model.modules()], list(model.state_dict())) == before
-    return {"taken": len(done.taken), "left": _reasons(done.left), "restored": restored}
+def _on_meta(name: str) -> nn.Module | None:
+    """A network without memory, where that can be done."""
+    try:
+        with torch.device("meta"):
+            return build(name).eval()
+    except (NotImplementedError, RuntimeError):  # it computes with numbers while it is built
+        return None
 
 
-def folded(model: nn.Module) -> dict[str, Any]:
-    """What `fold` takes and leaves, and the largest relative difference of its outputs.
-
-    Where that is above 1e-10, it is compared with what rounding makes in the network itself: the last bit of the input
-    changed, or sums in the order of channels-last maps. Some networks with random weights make as much of it. Then each
-    unit that was rewritten is compared too, given what it is given in the network.
-    """
-    copy = senet.fold(model)
-    done = senet.report(copy)
-    norms = {path for path, m in model.named_modules() if is_norm(m)}
-    gates = sum(not what.startswith("norm folded") for _, what in done.taken)
-    x, wanted = images(model)
-    with torch.no_grad():
-        result: dict[str, Any] = {
-            "gates": gates,
-            "left": _reasons([row for row in done.left if row[0] not in norms]),
-            "norms": len(done.taken) - gates,
-            "norms_left": sum(path in norms for path, _ in done.left),
-            "size": x.shape[-1],
-            "difference": _difference(copy(x), wanted),
-        }
-        if result["difference"] > 1e-10:
-            others = (torch.nextafter(x, torch.full_like(x, 9.0)), x.to(memory_format=torch.channels_last))
-            result["rounding"] = max(_difference(model(other), wanted) for other in others)
-            result["units"] = units(model, copy, x)
-    return result
-
-
-def units(model: nn.Module, copy: nn.Module, x: Tensor) -> float:
-    """The largest relative difference of a unit: what `fold` rewrote as a graph, which is what holds a gate."""
-    graphs = [name for name, module in copy.named_modules() if isinstance(module, fx.GraphModule)]
-    names = [name for name in graphs if not any(name.startswith(f"{other}.") for other in graphs)]
-    largest = 0.0
-
-    def compare(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal largest
-            largest = max(largest, _difference(copy.get_submodule(name)(*args), output))
-
-        return hook
-
-    hooks = [model.get_submodule(name).register_forward_hook(compare(name)) for name in names]
-    model(x)
-    for handle in hooks:
-        handle.remove()
-    return largest
-
-
-def images(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """An image of the smallest size that a network takes, and its output."""
+def _inputs(name: str, model: nn.Module) -> Iterator[Sequence[tuple[int, ...]]]:
+    """Shapes to try: two sizes and batches, small ones first, then the size that a network states."""
     stated = getattr(model, "pretrained_cfg", None) or {}
-    for size in [stated["input_size"][-1]] if stated.get("fixed_input_size") else SIZES:
-        x = torch.randn(1, 3, size, size, dtype=torch.float64)
-        try:
-            with torch.no_grad():
-                return x, model(x)
-        except (RuntimeError, AssertionError):  # too small for it
-            if size == SIZES[-1]:
-                raise
-    raise AssertionError("no size")
+    channels, *own = stated.get("input_size", (3, 224, 224))
+    clip = (8,) if name.startswith("torchvision:") and "video" in _module(name.partition(":")[2]) else ()
+    for one, other in (*SIZES, (tuple(own), tuple(own))):
+        yield (2, channels, *clip, *one), (3, channels, *clip, *other)
 
 
-def _difference(got: Tensor, wanted: Tensor) -> float:
-    return float((got - wanted).abs().max() / wanted.abs().max())
+def _takes(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    at = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model(torch.zeros(shape, dtype=at.dtype, device=at.device))
+    except Exception:
+        return False
+    return True
 
 
-def _reasons(left: list[tuple[str, str]]) -> dict[str, int]:
-    return dict(Counter(reason for _, reason in left))
-
-
-def line(name: str, parameters: int, gates: int) -> dict[str, Any]:
-    """What came of one architecture; an error is a result too."""
+def searched(name: str, largest: float) -> dict[str, Any] | None:
+    """How many gated products a network has, and of what shapes its inputs are to be; None if it is too large."""
     start = time.process_time()
-    result: dict[str, Any] = {"name": name, "parameters": parameters, "gates": gates}
-    for verb, check in (("fuse", fused), ("fold", folded)):
+    model = _on_meta(name)
+    parameters = None if model is None else sum(p.numel() for p in model.parameters())
+    if parameters is not None and parameters > largest:
+        return None
+    on_meta = next((s for s in _inputs(name, model) if all(_takes(model, x) for x in s)), None) if model else None
+    row: dict[str, Any] = {"name": name, "parameters": parameters, "gates": 0, "more": 0}
+    if on_meta is None or may_have_gates(model, torch.zeros(on_meta[0], device="meta")):
+        model = build(name).eval()
+        row["parameters"] = sum(p.numel() for p in model.parameters())
+        if row["parameters"] > largest:
+            return None
+        shapes = next((s for s in _inputs(name, model) if all(_takes(model, x) for x in s)), None)
+        if shapes is None:
+            return row | {"error": "takes no size that was tried"} | VERSIONS
+        x = torch.randn(shapes[0], dtype=torch.float64)
+        kinds = counted(gated_products(prepared(model, x), x))
+        row |= {"gates": kinds.get("average", 0), "more": kinds.get("more", 0), "inputs": shapes}
+    return row | {"seconds": round(time.process_time() - start, 1)} | VERSIONS
+
+
+def search(largest: float) -> None:
+    """Searches the architectures that were not searched yet, in these versions of timm and torchvision."""
+    done = newest(GATED)
+    used = ("timm", "torchvision")
+    for name in names():
+        if all(done.get(name, {}).get(package) == VERSIONS[package] for package in used):
+            continue
         try:
-            result[verb] = check(made(name))
-        except Exception as error:  # the others are still wanted
-            result[verb] = {"error": f"{type(error).__name__}: {error}"[:300]}
+            row = searched(name, largest)
+        except Exception as error:
+            row = {"name": name, "gates": 0, "error": f"{type(error).__name__}: {error}"[:300]} | VERSIONS
+        if row is not None:
+            put(GATED, row)
+            print(json.dumps(row), flush=True)
         gc.collect()
-    seconds = round(time.process_time() - start, 1)
-    versions = {"torch": torch.__version__, "timm": timm.__version__, "torchvision": torchvision.__version__}
-    return result | {"seconds": seconds} | versions
+
+
+def line(gated: dict[str, Any]) -> dict[str, Any]:
+    """The row of one architecture; an error is a result too."""
+    warnings.filterwarnings("ignore")  # timm's, about its own
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    inputs = [(torch.randn(shape, dtype=torch.float64),) for shape in gated["inputs"]]
+    about = {"name": gated["name"], "parameters": gated["parameters"]}
+    try:
+        found = measured(lambda: build(gated["name"]), inputs)
+    except Exception as error:
+        found = {"error": f"{type(error).__name__}: {error}"[:300]}
+    return about | found | VERSIONS | {"commit": commit()}
 
 
 def main() -> None:
-    """Takes the architectures that have no line yet."""
+    """Takes the architectures that have no row of this state of senet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="architectures; none: all that have no row of this state")
     parser.add_argument("--largest", type=float, default=150, help="million parameters, each held thrice in float64")
+    parser.add_argument("--count", type=int, help="the smallest so many only")
+    parser.add_argument("--jobs", type=int, default=1, help="networks at a time, a process each")
+    parser.add_argument("--search", action="store_true", help="search for architectures with gates, and no more")
+    parser.add_argument("--keep", action="store_true", help="mark rows of an older state instead of taking them again")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")  # timm's, about its own
     torch.set_num_threads(1)
-    done = {json.loads(text)["name"] for text in RESULTS.read_text().splitlines()} if RESULTS.exists() else set()
-    todo = sorted(row for row in with_gates() if row[1] not in done and row[0] <= options.largest * 1e6)
-    for at, (parameters, name, gates) in enumerate(todo, 1):
-        row = line(name, parameters, gates)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    if options.search:
+        search(options.largest * 1e6)
+        return
+    gated = [row for row in newest(GATED).values() if row["gates"] + row.get("more", 0)]
+    gated.sort(key=lambda row: (row["parameters"], row["name"]))
+    gated = [row for row in gated if row["parameters"] <= options.largest * 1e6][: options.count]
+    if options.keep:
+        print("marked:", *mark(RESULTS))
+    is_stale, done = stale(), newest(RESULTS)
+    left_out = {name for name, row in done.items() if options.keep or not is_stale(row)}
+    todo = [row for row in gated if (row["name"] in options.names if options.names else row["name"] not in left_out)]
+    for at, row in enumerate(_lines(todo, options.jobs), 1):
+        put(RESULTS, row)
         print(f"{at} of {len(todo)}: {json.dumps(row)}", flush=True)
+
+
+def _lines(todo: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+    if jobs == 1:
+        yield from map(line, todo)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
+        for done in as_completed([pool.submit(line, row) for row in todo]):
+            yield done.result()
 
 
 if __name__ == "__main__":

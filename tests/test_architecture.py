@@ -19,6 +19,7 @@ WITHOUT_MIRROR = {
     "test_architecture.py",
     "test_bad_input.py",
     "test_benchmarks.py",
+    "test_dispatched.py",
     "test_architectures.py",
     "test_kill.py",
     "test_readme.py",
