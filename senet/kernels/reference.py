@@ -1,6 +1,7 @@
 """The definition: the paper's equations in plain PyTorch, to be read beside them (arXiv 1709.01507v4, Sec. 3).
 
-A faster form of any of these is correct when it agrees with the function here.
+A faster form of any of these is correct when it agrees with the function here. Maps are (N, C, H, W); those of
+sequences, (N, C, L), and of volumes, (N, C, D, H, W), are squeezed over all their positions in the same way.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["accumulator_dtype", "gated_conv", "residual_tail", "scale", "squeeze_avg", "squeeze_max"]
+__all__ = ["accumulator_dtype", "gated_conv", "positions", "residual_tail", "scale", "squeeze_avg", "squeeze_max"]
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that squeeze and gate are computed in: float32, or float64 where the map is float64."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def positions(u: Tensor) -> tuple[int, ...]:
+    """The axes of a map's positions: (2, 3) for (N, C, H, W)."""
+    return tuple(range(2, u.ndim))
 
 
 def squeeze_avg(u: Tensor) -> Tensor:
@@ -28,7 +34,7 @@ def squeeze_avg(u: Tensor) -> Tensor:
         (N, C, 1, 1), accumulated and returned in :func:`accumulator_dtype`: half-precision sums of large maps
         overflow or stall.
     """
-    return u.mean((2, 3), keepdim=True, dtype=accumulator_dtype(u.dtype))
+    return u.mean(positions(u), keepdim=True, dtype=accumulator_dtype(u.dtype))
 
 
 def squeeze_max(u: Tensor) -> Tensor:
@@ -40,7 +46,7 @@ def squeeze_max(u: Tensor) -> Tensor:
     Returns:
         (N, C, 1, 1) in :func:`accumulator_dtype`.
     """
-    return u.amax((2, 3), keepdim=True).to(accumulator_dtype(u.dtype))
+    return u.amax(positions(u), keepdim=True).to(accumulator_dtype(u.dtype))
 
 
 def scale(u: Tensor, s: Tensor) -> Tensor:

@@ -12,46 +12,52 @@ from senet.kernels.ops.project import project_backward
 from senet.kernels.ops.tail import tail_backward
 
 SHAPE = (2, 6, 5, 3)
-GEOMETRY = ([1, 1], [0, 0], [1, 1], 1)
 
 
-def maps(count: int, layout=torch.contiguous_format) -> list[torch.Tensor]:
-    return [torch.randn(SHAPE).contiguous(memory_format=layout).requires_grad_() for _ in range(count)]
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def maps(count: int, shape=SHAPE, layout=torch.Tensor.contiguous) -> list[torch.Tensor]:
+    return [layout(torch.randn(shape)).requires_grad_() for _ in range(count)]
 
 
 def numbers(count: int) -> list[torch.Tensor]:
     return [torch.randn(SHAPE[:2]).requires_grad_() for _ in range(count)]
 
 
-def arguments(layout) -> dict:
-    x, g, shortcut, out = maps(4, layout)
+def arguments(shape, layout) -> dict:
+    axes = len(shape) - 2
+    geometry = ([1] * axes, [0] * axes, [1] * axes, 1)
+    x, g, shortcut, out = maps(4, shape, layout)
     center, scale, shift, s, q, r = numbers(6)
-    weight = torch.randn(4, SHAPE[1], 1, 1, requires_grad=True)
+    weight = torch.randn(4, SHAPE[1], *(1,) * axes, requires_grad=True)
     _, _, _, handle, terms = ops.moments(x.detach(), "silu")
     opened = (handle, terms, x, center, scale, shift)
     closed = (x.detach(), center.detach(), scale.detach(), shift.detach())
     plain = g.detach()
     six = torch.randn(6, *SHAPE[:2])
-    y = torch.randn(2, 4, 5, 3)
+    y = torch.randn(2, 4, *shape[2:])
     return {
         ops.moments: (x, "none"),
         ops.stand_in: (x, center.detach(), "silu"),
         ops.tail: (*opened, shortcut, True),
         ops.squeeze: (*opened[1:], "silu"),
         ops.gated: (*opened, s, "silu"),
-        ops.project: (*opened, s, "silu", weight, None, *GEOMETRY),
+        ops.project: (*opened, s, "silu", weight, None, *geometry),
         spread: (plain, six, x.detach(), center.detach(), q.detach(), r.detach(), "silu"),
         tail_backward: (plain, out.detach(), *closed[:2]),
         gated_backward: (plain, *closed, "silu"),
-        project_backward: (y, *closed, s.detach(), "silu", weight.detach(), False, *GEOMETRY),
+        project_backward: (y, *closed, s.detach(), "silu", weight.detach(), False, *geometry),
     }
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("layout", [torch.Tensor.contiguous, channels_last], ids=["first", "last"])
+@pytest.mark.parametrize("shape", [SHAPE, (2, 6, 11), (2, 6, 3, 2, 5)], ids=str)
 @pytest.mark.parametrize("number", range(10))
-def test_operators_keep_the_rules_of_operators(number, layout):
+def test_operators_keep_the_rules_of_operators(number, shape, layout):
     """Schema, fake tensors, and that tracing finds the same: torch's own checks."""
-    operator, given = list(arguments(layout).items())[number]
+    operator, given = list(arguments(shape, layout).items())[number]
     # Gradients of `handle` and `terms` are meant for `moments` alone, which `test_aot_dispatch` cannot know.
     torch.library.opcheck(operator, given, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 
