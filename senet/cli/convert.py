@@ -58,6 +58,8 @@ def convert(
     typer.echo(f"{done.model}: {done.tensors} tensors, {done.layout} -> {done.to}, in {target}")
     if done.taken:
         typer.echo(f"Unwrapped: {', '.join(done.taken)}")
+    if done.unread:
+        typer.echo(f"Not read, as they are no tensors: {', '.join(done.unread)}")
     if done.dropped:
         modules = sorted({key.partition(".")[0] for key in done.dropped})
         typer.echo(f"Left out, for training only: {', '.join(modules)}")

@@ -11,8 +11,8 @@ from torch import nn
 from senet.errors import InputError
 from senet.models.features import Features
 from senet.models.registry import build
-from senet.models.weights.layouts.reading import is_file_name
-from senet.models.weights.loading import load_weights, sizes_of
+from senet.models.weights.layouts.reading import is_file_name, read_weights
+from senet.models.weights.loading import load_read, load_weights, sizes_of
 from senet.models.weights.pretrained import fetch, find_weight
 
 __all__ = ["create_model"]
@@ -22,6 +22,7 @@ def create_model(
     name: str,
     *,
     pretrained: bool | str | Path = False,
+    entry: str | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
     features_only: bool = False,
@@ -36,6 +37,7 @@ def create_model(
         pretrained: False: fresh weights. True: the default ones, which lie in the package or on the hub, see
             :func:`list_pretrained`. Text: those of this tag, for example ``"a1_in1k"``. A path: those of a file,
             whoever wrote it; text with a separator or a suffix is one too.
+        entry: of a file with several networks in it, which one to take, for example ``"state_dict_ema"``.
         num_classes: outputs of the classifier; None: as the weights have or, for fresh ones, as the network's paper
             has; 0: pooled features. Another number than the weights' gives a fresh classifier.
         in_chans: channels of the input image; None: as the weights have, 3 for fresh ones. The first convolution of
@@ -66,9 +68,15 @@ def create_model(
     given = {"num_classes": num_classes, "in_chans": in_chans}
     fields: dict[str, Any] = {**options, **{key: value for key, value in given.items() if value is not None}}
     file = _file(pretrained)
+    if entry is not None and file is None:
+        raise InputError(
+            f"entry is {entry!r}, which is of a file, and pretrained is {pretrained!r}, which names none; give "
+            "pretrained= the path of the file, or leave entry= out"
+        )
     if file is not None:
-        net = build(name, {**sizes_of(file, name, fields), **fields})
-        net.loaded = load_weights(net, file)
+        weights = read_weights(file, entry=entry)
+        net = build(name, {**sizes_of(weights, file, name, fields), **fields})
+        net.loaded = load_read(net, weights, file)
     elif pretrained:
         wanted = (tag or None) if pretrained is True else str(pretrained).removeprefix(f"{name}.")
         weight = find_weight(name, wanted)

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 
@@ -53,6 +54,28 @@ def test_convert_with_options_and_without_what_serves_training(senet, tmp_path):
     code, out, _ = senet("convert", tmp_path / "w.pth", tmp_path / "v3.safetensors", "--model", "inception_v3")
     assert code == 0
     assert "Left out, for training only: AuxLogits" in out
+
+
+def test_convert_one_of_several_and_what_lay_beside(senet, refused, tmp_path):
+    state = torchvision.models.resnet18().state_dict()
+    content = {"args": argparse.Namespace(lr=0.1), "state_dict": state, "state_dict_ema": state}
+    torch.save(content, tmp_path / "w.pth.tar")
+    words = ("convert", tmp_path / "w.pth.tar", tmp_path / "x.safetensors", "--model", "resnet18")
+    assert "`senet convert --entry state_dict_ema`" in refused(*words)
+    assert "did you mean 'state_dict_ema'" in refused(*words, "--entry", "state_dict_em")
+    assert os.listdir(tmp_path) == ["w.pth.tar"]
+    code, out, _ = senet(*words, "--entry", "state_dict_ema")
+    assert code == 0
+    assert "Unwrapped: entry 'state_dict_ema'" in out.splitlines()
+    assert "Not read, as they are no tensors: argparse.Namespace" in out.splitlines()
+    assert json.loads(senet(*words, "--entry", "state_dict", "--json")[1])["unread"] == ["argparse.Namespace"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".caffemodel"])
+def test_what_stands_where_weights_should(refused, tmp_path, suffix):
+    (tmp_path / f"w{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
+    words = ("convert", tmp_path / f"w{suffix}", tmp_path / "x.safetensors", "--model", "seresnet50_caffe")
+    assert "is a Git LFS pointer, not the weights; run `git lfs pull`" in refused(*words)
 
 
 def test_refusals_are_one_line_and_write_nothing(refused, file, tmp_path):

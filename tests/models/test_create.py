@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -115,6 +117,64 @@ def test_a_files_channels_are_kept(tmp_path, channels):
     assert_holds(net, net.state_dict() | ours.state_dict())
     with pytest.raises(InputError, match=f"takes {channels} channels, not 3; give in_chans={channels} "):
         create_model("seresnet18", pretrained=tmp_path / "w.safetensors", in_chans=3)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint with a network's weights and their average."""
+    states = {"state_dict": create_model("cifar_resnet8").state_dict()}
+    states["state_dict_ema"] = {key: value + 1 for key, value in states["state_dict"].items()}
+    torch.save({"epoch": 3, "args": argparse.Namespace(lr=0.1), **states}, tmp_path / "last.pth.tar")
+    return tmp_path / "last.pth.tar", states
+
+
+def test_one_of_several_entries(checkpoint):
+    path, states = checkpoint
+    for entry, state in states.items():
+        net = create_model("cifar_resnet8", pretrained=path, entry=entry)
+        assert_holds(net, state)
+        assert net.loaded.taken == (f"entry {entry!r}",)
+        assert net.loaded.unread == ("argparse.Namespace",)
+    net = create_model("cifar_resnet8", pretrained=str(path), entry="state_dict", features_only=True)
+    assert torch.equal(net.conv1.weight, states["state_dict"]["conv1.weight"])
+    with pytest.raises(InputError, match=r"name the entry that you want, for example entry='state_dict_ema'"):
+        create_model("cifar_resnet8", pretrained=path)
+    with pytest.raises(InputError, match=r"entry 'state_dct_ema' is not in the file; did you mean 'state_dict_ema'"):
+        create_model("cifar_resnet8", pretrained=path, entry="state_dct_ema")
+    with pytest.raises(InputError, match=r"entry 'epoch' holds a value of type int and no tensors by name"):
+        create_model("cifar_resnet8", pretrained=path, entry="epoch")
+    with pytest.raises(InputError, match=r"entry 'args' holds a pickled object, argparse\.Namespace"):
+        create_model("cifar_resnet8", pretrained=path, entry="args")
+
+
+@pytest.mark.parametrize("pretrained", [False, True, "in1k"])
+def test_an_entry_of_no_file(hub, pretrained):
+    with pytest.raises(
+        InputError, match=f"entry is 'model', which is of a file, and pretrained is {pretrained!r}, which"
+    ):
+        create_model("seresnet18", pretrained=pretrained, entry="model")
+
+
+def test_an_entry_of_a_file_without_entries(tmp_path):
+    state = create_model("cifar_resnet8").state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"is a file of safetensors, which has no entries; leave it out"):
+        create_model("cifar_resnet8", pretrained=tmp_path / "w.safetensors", entry="model")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(
+        InputError, match=r"is one state_dict of \d+ tensors without entries, .* leave entry='model' out"
+    ):
+        create_model("cifar_resnet8", pretrained=tmp_path / "w.pth", entry="model")
+
+
+def test_a_network_beside_a_loss_in_one_state_dict(tmp_path):
+    state = create_model("cifar_resnet8").state_dict()
+    mixed = {"criterion.weight": torch.ones(10), **{f"model.{key}": value for key, value in state.items()}}
+    torch.save({"state_dict": mixed}, tmp_path / "w.ckpt")
+    with pytest.raises(InputError, match=r"names begin with model \(\d+\), criterion \(1\): .* entry='model'"):
+        create_model("cifar_resnet8", pretrained=tmp_path / "w.ckpt")
+    net = create_model("cifar_resnet8", pretrained=tmp_path / "w.ckpt", entry="model")
+    assert_holds(net, state)
 
 
 def test_a_name_with_a_tag(hub):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from senet.errors import InputError
+from senet.models.weights.kinds import refuse_other_kinds
 
 __all__ = ["read_caffe"]
 
@@ -51,6 +52,8 @@ def read_caffe(path: Path) -> dict[str, list[Tensor]]:
     except ModuleNotFoundError:
         raise InputError(f"reading {path} needs protobuf; pip install 'senet[weights]'") from None
     net = _net_parameter()()
+    if path.is_file():
+        refuse_other_kinds(path)
     try:
         net.ParseFromString(path.read_bytes())
     except OSError as error:

@@ -38,6 +38,7 @@ class Converted:
         tensors: how many were written.
         dropped: tensors of the source that have no place: those of modules for training only.
         taken: what was unwrapped to get at the tensors.
+        unread: classes of objects that lay beside the tensors and were not made.
         doubt: what networks of the source's layout have that no tensor shows.
     """
 
@@ -47,6 +48,7 @@ class Converted:
     tensors: int
     dropped: tuple[str, ...]
     taken: tuple[str, ...]
+    unread: tuple[str, ...]
     doubt: str
 
 
@@ -74,7 +76,8 @@ def convert(
         options: of the network, where they are not its own. Classes and channels follow from the file.
         to: the layout to write, a name from ``senet.models.weights.layouts.LAYOUTS``.
         layout: the layout of the source; None: told by the names themselves.
-        entry: of a checkpoint that holds several things.
+        entry: of a checkpoint that holds several things, as in
+            :func:`senet.models.weights.layouts.reading.read_weights`.
         like: weights on the hub, ``"seresnet50.a1_in1k"``, whose preprocessing and classes these have too; for files
             that say neither.
 
@@ -85,7 +88,7 @@ def convert(
         raise InputError(f"{target} ends in {target.suffix!r}; accepted: '.safetensors'")
     if to not in LAYOUTS:
         raise InputError(f"no layout is called {to!r}{did_you_mean(to, LAYOUTS)}")
-    weights = _from_caffe(source, name) if source.suffix == ".caffemodel" else read_weights(source, entry=entry)
+    weights = _from_caffe(source, name, entry) if source.suffix == ".caffemodel" else read_weights(source, entry=entry)
     with about(source):
         said_name, said_options = origin_of(weights.info) or (None, {})
         name = name or said_name or _only_candidate(weights.tensors, layout)
@@ -105,10 +108,12 @@ def convert(
         write_tensors(target, result, {**known, "model": name, "options": to_plain(options), "source": said})
     else:
         _write_plain(target, result)
-    return Converted(name, origin, to, len(result), dropped, weights.taken, LAYOUTS[layout].doubt)
+    return Converted(name, origin, to, len(result), dropped, weights.taken, weights.unread, LAYOUTS[layout].doubt)
 
 
-def _from_caffe(source: Path, name: str | None) -> Weights:
+def _from_caffe(source: Path, name: str | None, entry: str | None) -> Weights:
+    if entry is not None:
+        raise InputError(f"entry is {entry!r}, but {source} is a file of Caffe, which has no entries; leave it out")
     if name is None:
         raise InputError(f"{source} does not say which network it is of; name it, for example 'seresnet50_caffe'")
     layers = read_caffe(source)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from senet.errors import InputError
 from senet.files import write_whole
+from senet.models.weights.kinds import refuse_other_kinds
 
 __all__ = ["load_into", "read_tensors", "write_tensors"]
 
@@ -37,6 +38,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    refuse_other_kinds(path)
     try:
         with safe_open(path, framework="pt") as file:
             info = (file.metadata() or {}).get(_KEY)

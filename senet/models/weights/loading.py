@@ -21,11 +21,12 @@ from senet.models.weights.files import load_into
 from senet.models.weights.layouts import detect, to_ours, training_only
 from senet.models.weights.layouts.reading import Weights, read_weights
 from senet.models.weights.layouts.translate import classifier_keys, first_convolution
+from senet.models.weights.layouts.unwrapping import part_hint
 from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pruned import as_pruned
 from senet.options import build
 
-__all__ = ["Loaded", "about", "layout_of", "load_weights", "origin_of", "sizes_of"]
+__all__ = ["Loaded", "about", "layout_of", "load_read", "load_weights", "origin_of", "sizes_of"]
 
 # What may differ between the network that a file of ours is of and the one it is for; the rest decides what its
 # tensors mean. Their shapes show sizes and stages.
@@ -44,6 +45,7 @@ class Loaded:
         dropped: tensors of the file that have no place: another classifier's, those of modules for training only.
         adapted: the first convolution, where its channels were made the network's.
         taken: what was unwrapped to get at the tensors.
+        unread: classes of objects that lay beside the tensors and were not made, such as ``"argparse.Namespace"``.
         classes: of the file's classifier; 0 where it has none.
         preprocessing: how images are brought to the weights; None where nobody says so.
     """
@@ -53,6 +55,7 @@ class Loaded:
     dropped: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     classes: int = 0
     preprocessing: Preprocessing | None = None
 
@@ -75,7 +78,11 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
     Raises:
         InputError: the file cannot be read or is of another network: says what is missing, unknown, of another shape.
     """
-    weights = read_weights(path, entry=entry)
+    return load_read(net, read_weights(path, entry=entry), path, layout=layout)
+
+
+def load_read(net: Net, weights: Weights, path: Path, *, layout: str | None = None) -> Loaded:
+    """Loads weights that were read, see :func:`load_weights`; ``path`` is how errors call them."""
     with about(path):
         layout = layout or layout_of(weights, net)
     with as_pruned(net, weights.info, weights.tensors, what=str(path)):
@@ -93,21 +100,30 @@ def load_weights(net: Net, path: Path, *, layout: str | None = None, entry: str 
                 state[first] = _for_channels(state[first], own[first].shape[1])
         missing = tuple(key for key in own if key not in state)
         load_into(net, {**{key: own[key] for key in missing}, **state}, what=str(path))
-    return Loaded(weights.writer or layout, missing, dropped, (first,) if adapted else (), weights.taken, classes, how)
+    return Loaded(
+        layout=weights.writer or layout,
+        missing=missing,
+        dropped=dropped,
+        adapted=(first,) if adapted else (),
+        taken=weights.taken,
+        unread=weights.unread,
+        classes=classes,
+        preprocessing=how,
+    )
 
 
-def sizes_of(path: Path, name: str, options: Mapping[str, Any]) -> dict[str, int]:
+def sizes_of(weights: Weights, path: Path, name: str, options: Mapping[str, Any]) -> dict[str, int]:
     """The sizes that weights of a network have of their own, as options: ``in_chans``, and ``num_classes`` if any.
 
     Args:
-        path: of the file, as in :func:`load_weights`.
+        weights: that were read.
+        path: how errors call them.
         name: of the network.
         options: of the network, as in :func:`senet.models.registry.build`.
 
     Raises:
         InputError: as :func:`load_weights`.
     """
-    weights = read_weights(path)
     with torch.device("meta"):
         net = build_network(name, options)
     with as_pruned(net, weights.info, weights.tensors, what=str(path)), about(path):
@@ -124,7 +140,10 @@ def layout_of(weights: Weights, net: Net) -> str:
     """
     origin = origin_of(weights.info)
     if origin is None:
-        return detect(weights.tensors, net)
+        try:
+            return detect(weights.tensors, net)
+        except InputError as error:
+            raise InputError(f"{error}{part_hint(weights.tensors)}") from None
     name, options = origin
     theirs, ours = model_config(name, options), net.config
     if type(theirs) is not type(ours):

@@ -99,8 +99,9 @@ def test_reads_the_other_ways_to_write_a_blob(tmp_path):
 WHOLE = layer("a", "Convolution", [blob(torch.arange(6.0).reshape(2, 3))])
 REFUSED = {
     "cut off": (WHOLE[:-5], "is no .caffemodel, or is cut off"),
-    "a prototxt": (b'name: "SE-ResNet-50"\nlayer {\n  name: "data"\n}\n', "is no .caffemodel, or is cut off"),
-    "empty": (b"", "has no layer with parameters"),
+    "a prototxt": (b'name: "SE-ResNet-50"\nlayer {\n  name: "data"\n}\n', "is a text, not the weights"),
+    "empty": (b"", "is empty; download it again"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "is a Git LFS pointer"),
     "no parameters": (layer("a", "ReLU", []), "has no layer with parameters"),
     "of Caffe's V1": (layer("a", "Convolution", [], number=2), "is of Caffe's old format"),
     "twice the name": (WHOLE * 2, "has two layers called 'a'"),

@@ -36,7 +36,7 @@ def test_from_torchvision_and_back(tmp_path, randomise):
         tmp_path / "w.pth", tmp_path / "ours.safetensors", "mobilenetv3_small_100", options={"norm_eps": 1e-3}
     )
     assert done == Converted(
-        "mobilenetv3_small_100", "torchvision", "senet", len(theirs.state_dict()), (), ("entry 'model'",), ""
+        "mobilenetv3_small_100", "torchvision", "senet", len(theirs.state_dict()), (), ("entry 'model'",), (), ""
     )
     tensors, info = read_tensors(tmp_path / "ours.safetensors")
     assert info == {
@@ -194,7 +194,8 @@ def test_tensors_that_are_one(tmp_path):
         ({"source": "absent.pth"}, "no such file"),
         ({"source": "absent.caffemodel"}, "cannot read"),
         ({"source": "cut.safetensors"}, "is no safetensors file, or is cut off"),
-        ({"source": "cut.pth"}, "is no file of weights, or is cut off"),
+        ({"source": "cut.pth"}, "is cut off: it begins as an archive of torch.save does"),
+        ({"source": "absent.caffemodel", "entry": "model"}, "a file of Caffe, which has no entries; leave it out"),
     ],
 )
 def test_what_is_refused_writes_nothing(tmp_path, changes, told):

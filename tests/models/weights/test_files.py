@@ -52,7 +52,21 @@ def test_no_file(path):
 def test_a_file_cut_off(path, kept):
     write_tensors(path, {"a": torch.zeros(100)}, {})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="is no safetensors file, or is cut off"):
+    with pytest.raises(InputError, match=r"is no safetensors file, or is cut off|is empty"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "a Git LFS pointer, not the weights"),
+        (b"<html><title>Sign in</title></html>", "an HTML page, not the weights: 'Sign in'"),
+        (b'{"error": "no such repository"}', "a JSON text, not the weights"),
+    ],
+)
+def test_what_stands_where_weights_should(path, content, told):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"is {told}"):
         read_tensors(path)
 
 
@@ -66,7 +80,7 @@ def test_a_pickle_is_refused_and_not_run(path, monkeypatch, save):
     monkeypatch.chdir(path.parent)
     with path.open("wb") as file:
         save(Evil(), file)
-    with pytest.raises(InputError, match="is no safetensors file"):
+    with pytest.raises(InputError, match=r"is a plain pickle, which could run code|is what torch.save writes"):
         read_tensors(path)
     assert not (path.parent / "unpickled").exists()
 
