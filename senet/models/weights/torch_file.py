@@ -22,6 +22,13 @@ __all__ = ["StandIn", "TorchFile", "read_torch"]
 _HOSTILE = {"sys", "os", "posix", "nt", "subprocess", "shutil", "runpy", "pty", "ctypes", "code", "webbrowser"}
 _HOSTILE |= {f"builtins.{name}" for name in ("eval", "exec", "execfile", "compile", "open", "__import__")} | {"io.open"}
 
+# Functions that make objects of a class with a name that people know
+_MAKERS = {
+    f"numpy.{core}.multiarray.{maker}": made
+    for core in ("core", "_core")
+    for maker, made in (("_reconstruct", "numpy.ndarray"), ("scalar", "numpy.generic"))
+}
+
 _ANEW = "Save model.state_dict() anew where it comes from"
 
 _ALONE = threading.Lock()  # what PyTorch is told to accept, it accepts in all threads
@@ -31,7 +38,7 @@ class StandIn:
     """An object that was not read, as its class is none of PyTorch's or would have to be run.
 
     Attributes:
-        stands_for: the full name of the class, or of the function that would have made it.
+        stands_for: the full name of the class, or of a function that would have made it.
     """
 
     stands_for: ClassVar[str]
@@ -105,11 +112,12 @@ def _load(path: Path) -> Any:
 
 def _stand_in(name: str, uses: Iterable[str], met: set[str]) -> Callable[..., Any]:
     """A class for a name that PyTorch does not know; names that it knows it takes from itself."""
+    known = _MAKERS.get(name, name)
 
     def __new__(cls: type[StandIn], *args: object) -> object:  # noqa: N807 (it becomes one)
         made_of = next((a for a in args if isinstance(a, type) and issubclass(a, StandIn)), None)
         # Python 2's way to make an object names its class only as an argument.
-        called = made_of.stands_for if made_of is not None and name == "copyreg._reconstructor" else name
+        called = made_of.stands_for if made_of is not None and name == "copyreg._reconstructor" else known
         met.add(called)
         # PyTorch fills exact dicts and lists only.
         if name == "builtins.getattr":  # what it finds may be called: a class stands for it
@@ -118,7 +126,7 @@ def _stand_in(name: str, uses: Iterable[str], met: set[str]) -> Callable[..., An
             return OrderedDict()
         return [] if "list" in uses else object.__new__(cls)
 
-    return type(name.rpartition(".")[2], (StandIn,), {"stands_for": name, "__new__": __new__})
+    return type(name.rpartition(".")[2], (StandIn,), {"stands_for": known, "__new__": __new__})
 
 
 def _name_of(vouched: Any) -> str:
@@ -141,9 +149,11 @@ def _why_not(path: Path, named: Named, met: set[str], error: Exception) -> str:
         return (
             f"{path} is no file of weights, or is cut off{also}: {_first_sentence(error)}; download it again. {_ANEW}"
         )
+    if not (foreign := sorted(met) or _foreign(named.uses)):
+        return f"{path} is written in a way that PyTorch's reader that runs nothing does not know. {_ANEW}"
     return (
         f"{path} holds more than tensors and plain containers, or is no file of weights; what else it holds "
-        f"({_some(sorted(met) or _foreign(named.uses))}) would have to be run to be read, so it is not. {_ANEW}"
+        f"({_some(foreign)}) would have to be run to be read, so it is not. {_ANEW}"
     )
 
 

@@ -267,6 +267,18 @@ def test_a_module_in_the_old_format(tmp_path):
     assert told.endswith("Save model.state_dict() anew where it comes from")
 
 
+def test_arrays_of_numpy_are_called_so(tmp_path):
+    torch.save({"w": np.ones(2), "best": np.float64(1)}, tmp_path / "w.pth")
+    file = read_torch(tmp_path / "w.pth")
+    assert file.unread == ("numpy.dtype", "numpy.generic", "numpy.ndarray")
+    assert file.content["w"].stands_for == "numpy.ndarray"
+
+
+def test_numbers_too_long_for_pytorch(tmp_path):
+    torch.save({"a.w": torch.zeros(1), "n": 1 << 5000}, tmp_path / "w.pth")
+    assert "is written in a way that PyTorch's reader that runs nothing does not know" in refused(tmp_path / "w.pth")
+
+
 def test_another_protocol(tmp_path):
     torch.save(STATE, tmp_path / "w.pth", pickle_protocol=4)
     assert "is written in pickle protocol 4" in refused(tmp_path / "w.pth")

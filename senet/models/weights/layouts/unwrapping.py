@@ -25,6 +25,7 @@ _ENTRIES = (
     *("state", "parameters", "checkpoint", "classifier"),
 )
 _ELSE = {"optimizer", "optimizers", "optim", "opt", "optimizer_states", "optimizer_state_dict", "lr_scheduler"}
+_ANEW = "Save model.state_dict() anew where it comes from"
 _DEEP = 4  # entries in entries
 
 # Names of modules that wrap a network: DataParallel, Lightning and people's own. Any other name that all tensors have
@@ -196,12 +197,9 @@ def _nothing(content: Any) -> str:
     for name in _ENTRIES:
         value = content.get(name)
         if isinstance(value, StandIn) or (isinstance(value, Mapping) and value):
-            return f"holds no tensors by name: entry {name!r} {_described(value)}"
+            return f"has no weights to read: entry {name!r} {_described(value)}"
     held = ", ".join(map(str, list(content)[:8])) or "nothing"
-    return (
-        f"holds {held}; accepted: tensors by name (a state_dict), or those as an entry such as 'state_dict'. "
-        "Save model.state_dict() anew where it comes from"
-    )
+    return f"holds {held}; accepted: tensors by name (a state_dict), or those as an entry such as 'state_dict'. {_ANEW}"
 
 
 def _described(value: object) -> str:
@@ -209,11 +207,11 @@ def _described(value: object) -> str:
     if isinstance(value, StandIn):
         return (
             f"holds a pickled object, {value.stands_for}, whose code would have to be run to read it; accepted: "
-            "tensors by name. Save model.state_dict() anew where it comes from"
+            f"tensors by name. {_ANEW}"
         )
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(item, Tensor):
                 what = item.stands_for if isinstance(item, StandIn) else type(item).__name__
-                return f"holds no tensors by name: its {key!r} is a {what}"
+                return f"holds no tensors by name: its {key!r} is a {what}; accepted: tensors. {_ANEW}"
     return f"holds a value of type {type(value).__name__} and no tensors by name"
