@@ -20,7 +20,7 @@ from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pruned import PRUNED
 from senet.options import to_plain
 from senet.surgery.report import report
-from senet.surgery.trace import evaluating
+from senet.surgery.graph.modules import evaluating
 from senet.train.apply import images_of
 from senet.train.data import ImageSet, make_loader
 from senet.train.data.subset import balanced

@@ -3,8 +3,8 @@
 from senet.surgery.attaching.attach import attach as attach
 from senet.surgery.attaching.attach import detach as detach
 from senet.surgery.folding.fold import fold as fold
-from senet.surgery.fuse import fuse as fuse
-from senet.surgery.fuse import unfuse as unfuse
+from senet.surgery.fusing.fuse import fuse as fuse
+from senet.surgery.fusing.fuse import unfuse as unfuse
 from senet.surgery.report import report as report
 
 __all__ = ["attach", "detach", "fold", "fuse", "report", "unfuse"]

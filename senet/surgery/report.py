@@ -1,4 +1,4 @@
-"""What surgery did to a model, site by site, and what it left alone and why."""
+"""The account of what surgery did to a model, site by site, and of what it left alone and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Report:
     """Sites that were taken, and those that were not.
 
     Attributes:
-        verb: ``"attached"``, ``"fused"`` or ``"folded"``.
+        verb: ``"attached"``, ``"fused"``, ``"folded"`` or ``"frozen"``.
         taken: path of the gate (of the norm, in a plain tail; of the module before an attached block), and what it
             became.
         left: path, and why it was left alone.
@@ -45,7 +45,7 @@ class Report:
 
 
 def report(model: nn.Module) -> Report:
-    """What surgery did to a model last, with what it did before; print it.
+    """Returns what surgery did to a model last, with what it did before; print it.
 
     That is :func:`senet.attach`, :func:`senet.fuse` or :func:`senet.fold`, for example. It is known of the module that
     was given to them: what was done to a part is said by the part's report alone.

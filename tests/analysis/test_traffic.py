@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import senet.kernels.ops  # noqa: F401 - registers the operators
 from senet.analysis.traffic import Moved, traffic
 from senet.errors import InputError
-from senet.surgery.fuse import fuse
+from senet.surgery.fusing.fuse import fuse
 
 SHAPE = (4, 16, 8, 8)
 M = 4 * 16 * 8 * 8

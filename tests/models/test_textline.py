@@ -11,7 +11,7 @@ from senet.blocks import Recalibrate
 from senet.errors import InputError
 from senet.models import create_model, model_entry
 from senet.models.textline import TextLineNet
-from senet.surgery.strip import strip
+from senet.surgery.gating.strip import strip
 
 NAME = "paddle_textline_cls"
 # Kernel, stride of the height, shortcut, SE, activation: PaddleOCR's rec_mobilenet_v3.py, "small"

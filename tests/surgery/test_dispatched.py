@@ -156,6 +156,15 @@ def test_another_input_beside_the_average():
     assert found.kind == "more"
 
 
+def test_channels_last():
+    def last(m, u):
+        u = u.permute(0, 2, 3, 1)
+        return u * m.gate(u.mean((1, 2)))[:, None, None]
+
+    (found,) = products(last)
+    assert (found.kind, found.shape) == ("last", (2, 6, 6, 4))
+
+
 class Block(nn.Module):
     """Squeeze-and-excitation as a module."""
 
@@ -185,6 +194,15 @@ def test_where_and_how_often():
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     found = ORACLE.gated_products(ORACLE.prepared(Twice(), x), x)
     assert [(p.path, p.index, p.calls) for p in found] == [("stage.1", 0, 2), ("stage.1", 1, 2), ("", 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("function", "may"), [(AVERAGES["mean"], True), (NONE["layer scale"], False), (NONE["a sum, not a product"], False)]
+)
+def test_shapes_alone(function, may):
+    """No numbers are needed to know of most networks that they have no gate."""
+    with torch.device("meta"):
+        assert ORACLE.may_have_gates(Net(function), torch.randn(2, 3, 6, 6)) is may
 
 
 def test_leaves_nothing_behind():

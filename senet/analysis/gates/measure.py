@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from senet.analysis.gates.record import record
 from senet.analysis.gates.statistics import DEAD, SATURATED, STILL, GateStatistics, Site
 from senet.errors import InputError
-from senet.surgery.trace import evaluating
+from senet.surgery.graph.modules import evaluating
 
 __all__ = ["DEAD", "SATURATED", "STILL", "GateStatistics", "Site", "measure_gates"]
 

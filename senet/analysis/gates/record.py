@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from senet.analysis.gates.edits import Edit, Edits, by_channel
 from senet.analysis.gates.statistics import GateStatistics
 from senet.errors import InputError
-from senet.surgery.gates_of import gates_and_left
-from senet.surgery.listen import listen
+from senet.surgery.gating.find import gates_and_left
+from senet.surgery.gating.tap import listen
 
 __all__ = ["Recording", "record"]
 

@@ -20,9 +20,9 @@ from senet.analysis.lab.sample import Sample
 from senet.analysis.lab.statistics import similarity, spectrum
 from senet.analysis.plots import sampled
 from senet.errors import InputError, did_you_mean
-from senet.surgery.gates_of import find_gates
-from senet.surgery.listen import listen
-from senet.surgery.trace import evaluating
+from senet.surgery.gating.find import find_gates
+from senet.surgery.gating.tap import listen
+from senet.surgery.graph.modules import evaluating
 
 __all__ = ["PAPER_CLASSES", "excite"]
 

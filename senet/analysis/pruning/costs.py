@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from senet.analysis.pruning.steps import Saving
 from senet.analysis.traffic import Row, rows_of
 from senet.measure import in_turn
-from senet.surgery.constant import Held
+from senet.surgery.gating.freeze import FrozenGate
 
 __all__ = ["ROUNDS", "Cost", "cost_of", "savings_of"]
 
@@ -44,7 +44,7 @@ def cost_of(model: nn.Module, images: Tensor) -> Cost:
     return Cost(sum(p.numel() for p in model.parameters()), rows)
 
 
-def savings_of(model: nn.Module, without: nn.Module, gates: Sequence[Held], images: Tensor) -> dict[str, Saving]:
+def savings_of(model: nn.Module, without: nn.Module, gates: Sequence[FrozenGate], images: Tensor) -> dict[str, Saving]:
     """What a network is spared without each of its gates.
 
     Bytes and time are those of the modules in whose forwards the maps are gated, with their gates less without, on the

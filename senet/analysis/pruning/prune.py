@@ -17,11 +17,10 @@ from senet.analysis.pruning.steps import Metric, Pruning, Saving, Step
 from senet.analysis.pruning.trial import Attempt, Trial, percent
 from senet.errors import InputError, did_you_mean
 from senet.measure import device_name, in_turn, ratio
-from senet.surgery.constant import Held, held
-from senet.surgery.gates_of import find_gates
-from senet.surgery.listen import refuse_listened
+from senet.surgery.gating.freeze import FrozenGate, frozen
+from senet.surgery.gating.find import find_gates
+from senet.surgery.graph.modules import evaluating, refuse
 from senet.surgery.report import keep
-from senet.surgery.trace import evaluating
 
 __all__ = ["prune"]
 
@@ -42,7 +41,7 @@ def prune(
 
     A gate is tried as its mean over the data: those first that spare most, by the sum of their shares of all gates'
     parameters and measured time. It stays a constant if the accuracy is then no more than ``max_drop`` below what it
-    was at the start. Constants are folded by :func:`~senet.surgery.constant.hold_gates`. What is left is an ordinary
+    was at the start. Constants are folded by :func:`~senet.surgery.gating.freeze.freeze_gates`. What is left is an ordinary
     network. ``print(senet.report(pruned))`` says what was done and what it spares; the report is a
     :class:`~senet.analysis.pruning.steps.Pruning`.
 
@@ -78,7 +77,7 @@ def prune(
             constant.
     """
     _check(max_drop, metric)
-    refuse_listened(model)
+    refuse(model, "prune", fused=True)
     first = next(batches_of(data, device_of(model)))[0]
     if example is None:
         example = (first[torch.arange(2) % len(first)],)
@@ -96,7 +95,7 @@ def prune(
         tried = trial.greedy({site: means[site] for site in order}, start, max_drop, progress)
     progress("folding", 0, 1)
     kept = {attempt.site: means[attempt.site] for attempt in tried if attempt.kept}
-    pruned, done = held(model, kept, example=example) if kept else (copy.deepcopy(model), [])
+    pruned, done = frozen(model, kept, example=example) if kept else (copied(model), [])
     with evaluating(model), evaluating(pruned), torch.no_grad():
         after = trial.agreeing(pruned, kept)
         totals = _totals(model, pruned, first[:_TIMED])
@@ -143,16 +142,16 @@ def _chosen(names: Sequence[str], sites: str | Sequence[str] | None) -> list[str
 
 def _holdable(
     model: nn.Module, means: Mapping[str, Tensor], example: Sequence[Any]
-) -> tuple[nn.Module, list[Held], dict[str, str]]:
+) -> tuple[nn.Module, list[FrozenGate], dict[str, str]]:
     """A copy in which all gates are constants that can be, what became of them, and why the others cannot be."""
     refused: dict[str, str] = {}
     try:
-        return *held(model, means, example=example), refused
+        return *frozen(model, means, example=example), refused
     except InputError as error:  # of at least one; each is asked
         together = error
         for site, mean in means.items():
             try:
-                held(model, {site: mean}, example=example)
+                frozen(model, {site: mean}, example=example)
             except InputError as reason:
                 refused[site] = str(reason)
     able = {site: mean for site, mean in means.items() if site not in refused}
@@ -160,7 +159,7 @@ def _holdable(
         raise InputError(f"no gate can be a constant ({next(iter(refused.values()), together)})") from together
     if not refused:
         raise InputError(f"each gate can be a constant, but not all of them together: {together}") from together
-    return *held(model, able, example=example), refused
+    return *frozen(model, able, example=example), refused
 
 
 def _worth(saving: Saving, all_of_them: Collection[Saving]) -> float:
@@ -172,7 +171,7 @@ def _worth(saving: Saving, all_of_them: Collection[Saving]) -> float:
     return sum(shares)
 
 
-def _step(attempt: Attempt, gate: Held | None, saving: Saving, start: float) -> Step:
+def _step(attempt: Attempt, gate: FrozenGate | None, saving: Saving, start: float) -> Step:
     before, after = attempt.before, attempt.after
     if gate is None:
         return Step(attempt.site, "kept", f"{start - after:.2f} points would be lost in all", before, after, saving)

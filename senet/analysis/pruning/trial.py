@@ -15,7 +15,7 @@ from senet.analysis.gates.record import record
 from senet.analysis.pruning.judge import batches_of, device_of, hits, judge
 from senet.analysis.pruning.steps import Metric
 from senet.errors import InputError
-from senet.surgery.folding.norms import relative_difference
+from senet.surgery.graph.verify import relative_difference
 
 __all__ = ["Attempt", "Trial", "percent"]
 

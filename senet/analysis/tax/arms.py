@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from senet.analysis.tax.runtimes import onnxruntime, openvino
 from senet.errors import InputError, did_you_mean
 from senet.surgery.folding.fold import fold
-from senet.surgery.fuse import fuse
+from senet.surgery.fusing.fuse import fuse
 from senet.surgery.report import report
 
 __all__ = ["DTYPES", "LAYOUTS", "WAYS", "Arm", "Setting", "batch_for", "chosen_ways", "loss_of", "prepare", "twin_of"]

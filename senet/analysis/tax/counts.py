@@ -23,7 +23,7 @@ from senet.analysis.operators import elements
 from senet.analysis.tax.arms import Arm, Setting, batch_for, loss_of
 from senet.analysis.traffic import Moved, Row, rows_of
 from senet.errors import InputError
-from senet.surgery.strip import Gate
+from senet.surgery.gating.strip import RemovedGate
 
 __all__ = ["Counted", "Extra", "Site", "count", "extra", "kept_by", "sites_of"]
 
@@ -81,20 +81,20 @@ class Counted:
         return sum((row.moved for row in self.rows), Moved())
 
 
-def sites_of(model: nn.Module, gates: Sequence[Gate], setting: Setting) -> list[Site]:
+def sites_of(model: nn.Module, gates: Sequence[RemovedGate], setting: Setting) -> list[Site]:
     """The gated maps of a network at the setting's size, in the order of ``gates``.
 
     Raises:
         InputError: the network does not take images of that size.
     """
-    shapes: dict[Gate, torch.Size] = {}
+    shapes: dict[RemovedGate, torch.Size] = {}
     with _without_memory(model, replace(setting, dtype="float32")) as (fake, x, _):  # as the model still is
         for gate in gates:
 
-            def given(_: nn.Module, args: tuple[Any, ...], gate: Gate = gate) -> None:
+            def given(_: nn.Module, args: tuple[Any, ...], gate: RemovedGate = gate) -> None:
                 shapes.setdefault(gate, args[0].shape)
 
-            def made(_: nn.Module, _args: Any, out: Tensor, gate: Gate = gate) -> None:
+            def made(_: nn.Module, _args: Any, out: Tensor, gate: RemovedGate = gate) -> None:
                 shapes.setdefault(gate, out.shape)
 
             if gate.like is None:

@@ -17,7 +17,7 @@ from senet.analysis.tax.arms import Arm, Setting, chosen_ways, prepare, twin_of
 from senet.analysis.tax.counts import Counted, Extra, Site, count, extra, kept_by, sites_of
 from senet.errors import InputError
 from senet.measure import Ratio, device_name, in_turn, ratio
-from senet.surgery.strip import stripped
+from senet.surgery.gating.strip import stripped
 
 __all__ = ["Network", "Price", "Tax", "tax"]
 

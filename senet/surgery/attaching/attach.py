@@ -10,17 +10,14 @@ import torch
 from torch import nn
 
 from senet.errors import InputError
-from senet.surgery.attaching.attached import Attached, exchange
 from senet.surgery.attaching.block import Start, new_block
 from senet.surgery.attaching.optim import join, leave
 from senet.surgery.attaching.places import Where, find_places
-from senet.surgery.report import Report, forget, has_report, keep
-from senet.surgery.swap import Rewritten
+from senet.surgery.attaching.wrapper import Attached
+from senet.surgery.graph.modules import refuse, replace
+from senet.surgery.report import Report, forget, keep
 
 __all__ = ["attach", "detach"]
-
-_WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
-
 
 def attach(
     model: nn.Module,
@@ -34,7 +31,7 @@ def attach(
 ) -> nn.Module:
     """Puts blocks into a network, in place: one behind each module that ``where`` chooses.
 
-    The module's place is taken by a module that holds both (:mod:`senet.surgery.attaching.attached`). The model's other
+    The module's place is taken by a module that holds both (:mod:`senet.surgery.attaching.wrapper`). The model's other
     objects stay, its state_dict keeps the keys it had, and the block's are ``layer1.0.bn3.se.fc1.weight``: weights
     stored before load with ``strict=False``, and the block's keys are all that is missing. (``named_parameters`` has
     ``layer1.0.bn3.module.weight``, as the modules really lie.) A module that lies in several places is one, and so is
@@ -42,7 +39,7 @@ def attach(
     are the neighbour's. :func:`detach` undoes it exactly, and :func:`~senet.surgery.report.report` says what was done.
 
     Args:
-        model: any module, of any package, that gives maps (N, C, H, W) somewhere. Compile it, fuse it, fold it or wrap
+        model: any module, of any package, that gives maps (N, C, ...) somewhere: signals, images or volumes. Compile it, fuse it, fold it or wrap
             it for distributed training afterwards.
         block: a name from :data:`senet.blocks.BLOCKS`.
         where: by structure:
@@ -76,10 +73,10 @@ def attach(
 
     Raises:
         InputError: there is no place, a module that was named cannot take a block or has one, the block or its options
-            are unknown, it cannot start as the identity, or the model is compiled, scripted, fused, folded or wrapped
-            for distributed training. The model is as it was.
+            are unknown, it cannot start as the identity, or the model is scripted, compiled, wrapped for distributed
+            training, lazy, on the meta device, fused, folded or being recorded. The model is as it was.
     """
-    _check(model, "attach")
+    refuse(model, "attach")
     if start not in get_args(Start):
         raise InputError(f"start is {start!r}; accepted: {', '.join(map(repr, get_args(Start)))}")
     with _undisturbed(), torch.random.fork_rng(devices=[]):  # nobody's random numbers are used up
@@ -94,12 +91,12 @@ def attach(
         count = sum(p.numel() for p in wrapper.block.parameters())
         done.taken.append((place.path, f"{wrapper.block_name}: {place.channels} channels, {count:,} parameters"))
     done.sort(model)
-    exchange(model, wrappers)
+    replace(model, wrappers)
     try:
         if optimizer is not None:
             join(optimizer, model, [p for wrapper in wrappers.values() for p in wrapper.block.parameters()])
     except BaseException:
-        exchange(model, {wrapper: wrapper.module for wrapper in wrappers.values()})
+        replace(model, {wrapper: wrapper.module for wrapper in wrappers.values()})
         raise
     keep(model, done)
     return model
@@ -118,13 +115,13 @@ def detach(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
     Raises:
         InputError: nothing is attached, or the model is compiled, scripted, fused, folded or wrapped.
     """
-    _check(model, "detach")
+    refuse(model, "detach")
     wrappers = [m for m in model.modules() if isinstance(m, Attached)]
     if not wrappers or isinstance(model, Attached):
         raise InputError(f"no blocks are attached in {type(model).__name__}; senet.attach(model) attaches some")
     if optimizer is not None:
         leave(optimizer, [p for wrapper in wrappers for p in wrapper.block.parameters()])
-    exchange(model, {wrapper: wrapper.module for wrapper in wrappers})
+    replace(model, {wrapper: wrapper.module for wrapper in wrappers})
     forget(model, "attached")
     return model
 
@@ -134,25 +131,3 @@ def _undisturbed() -> Iterator[None]:
     """Tensors are made on the CPU if nothing else is said, and can be trained, whatever is set around the call."""
     with torch.device("cpu"), torch.inference_mode(False):
         yield
-
-
-def _check(model: nn.Module, verb: str) -> None:
-    for module in model.modules():
-        path = f"the model's part {type(module).__name__}" if module is not model else "the model"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise InputError(f"{path} is a ScriptModule, whose parts stay as they are; {verb} before scripting")
-        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
-            raise InputError(f"{path} is compiled; {verb} before torch.compile")
-        if wrapping := _WRAPPERS & {kind.__name__ for kind in type(module).__mro__}:
-            raise InputError(
-                f"{path} is wrapped for distributed training ({wrapping.pop()}), which has taken stock of its "
-                f"parameters; {verb} before wrapping"
-            )
-        if isinstance(module, Rewritten):
-            raise InputError(f"{path} is fused; senet.unfuse(model), {verb}, and fuse again")
-        if has_report(module, "folded"):
-            raise InputError(f"{path} is folded; {verb} in the model that it was folded from, and fold that")
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
-            raise InputError(f"{path} is lazy and has no weights yet; run the model once, then {verb}")
-        if any(p.is_meta for p in module.parameters(recurse=False)):
-            raise InputError(f"{path} lies on the meta device and has no values; {verb} when it has weights")

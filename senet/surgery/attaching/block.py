@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from senet.blocks import SqueezeExcite, create_block, start_as_identity
 from senet.errors import InputError
-from senet.surgery.trace import evaluating
+from senet.surgery.graph.modules import evaluating
 
 __all__ = ["Start", "new_block"]
 

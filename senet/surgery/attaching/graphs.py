@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from senet.blocks.stages import Recalibrate
 from senet.surgery.attaching.maps import Maps
-from senet.surgery.chains import holds_tensors, is_map
-from senet.surgery.sites import reaching
-from senet.surgery.trace import Traced, Untraceable, trace, values
+from senet.surgery.graph.ops import is_map, is_product, operands, reaching, tensor_inputs, users_of_tensor
+from senet.surgery.graph.walk import Reading
 
 __all__ = ["Part", "parts"]
-
-MULTIPLICATIONS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
-
 
 class Part:
     """A part of a model that is one graph, and what is asked of its nodes.
 
     Args:
         prefix: its path.
-        traced: its graph, with the values of a run.
+        reading: its graph, with the values of a run.
         inside: whether it lies in what is a single node of another part.
 
     Attributes:
@@ -36,11 +30,11 @@ class Part:
         gates: products of a map and what is computed from it, and the nodes of that computation.
     """
 
-    def __init__(self, prefix: str, traced: Traced, inside: bool) -> None:
+    def __init__(self, prefix: str, reading: Reading, inside: bool) -> None:
         self.prefix, self.inside = prefix, inside
-        self.values = traced.values
-        self.nodes = list(traced.graph.nodes)
-        self.modules = dict(traced.double.named_modules())
+        self.values = reading.values
+        self.nodes = list(reading.graph.nodes)
+        self.modules = dict(reading.twin.named_modules())
         inputs = [node for node in self.nodes if node.op == "placeholder"]
         self.computed = set().union(*(reaching(node, forward=True) for node in inputs))
         self.gates = _gates(self)
@@ -66,11 +60,11 @@ class Part:
 
     def takers(self, node: fx.Node) -> list[fx.Node]:
         """Nodes that compute something from a node's tensor, or return it."""
-        return [user for user in node.users if user.op == "output" or holds_tensors(self.values[user])]
+        return users_of_tensor(node, self.values)
 
     def identity_of(self, node: fx.Node) -> fx.Node | None:
-        """What a node gives back as it is, in evaluation."""
-        sources = [n for n in node.all_input_nodes if isinstance(self.values[n], Tensor)]
+        """The node that another gives back as it is, in evaluation."""
+        sources = tensor_inputs(node, self.values)
         if len(sources) != 1 or not isinstance(self.values[node], Tensor):
             return None
         return sources[0] if torch.equal(self.values[sources[0]], self.values[node]) else None
@@ -82,10 +76,10 @@ class Part:
         return node
 
     def scaled(self, node: fx.Node) -> fx.Node | None:
-        """What a node multiplies by numbers that do not depend on the input."""
-        if node.target not in MULTIPLICATIONS or len(node.args) != 2:
+        """The node that another multiplies by numbers that do not depend on the input."""
+        if not is_product(node):
             return None
-        sources = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in self.computed]
+        sources = [arg for arg in operands(node) or () if isinstance(arg, fx.Node) and arg in self.computed]
         return sources[0] if len(sources) == 1 else None
 
     def layers(self, node: fx.Node) -> int:
@@ -101,60 +95,30 @@ def parts(maps: Maps) -> Iterator[Part]:
 
     A module that fits into none is a single node in the graph around it, and then its parts have graphs of their own.
     """
-    yield from _parts(maps, "", maps.double, set(), inside=False)
+    yield from _parts(maps, maps.walk.model, set(), inside=False)
 
 
-def _parts(maps: Maps, path: str, module: nn.Module, seen: set[nn.Module], *, inside: bool) -> Iterator[Part]:
+def _parts(maps: Maps, module: nn.Module, seen: set[nn.Module], *, inside: bool) -> Iterator[Part]:
     seen.add(module)
-    part = _part(maps, path, module, inside)
-    below = {f"{path}.{name}".removeprefix("."): child for name, child in module.named_children()}
-    if part is not None:
+    walk, below = maps.walk, list(module.children())
+    readings = walk.read(module) if walk.observed.calls.get(walk.twins[module]) else []
+    if readings:
+        part = Part(walk.paths[module], readings[0], inside)
         yield part
         inside = True
-        nodes = {part.path(str(node.target)): part.called(node) for node in part.nodes}
-        whole = {name: called for name, called in nodes.items() if called is not None}
-        below = {f"{name}.{last}": m for name, called in whole.items() for last, m in called.named_children()}
-    for name, child in below.items():
+        whole = [str(node.target) for node in part.nodes if node.op == "call_module"]
+        below = [child for name in whole for child in module.get_submodule(name).children()]
+    for child in below:
         if child not in seen:
-            yield from _parts(maps, name, child, seen, inside=inside)
-
-
-def _part(maps: Maps, path: str, module: nn.Module, inside: bool) -> Part | None:
-    """A module as one graph, or None where it is none."""
-    inputs = maps.inputs.get(module)
-    if not inputs:
-        return None
-    try:
-        graph = _graph(maps, module)
-        if sum(node.op == "placeholder" for node in graph.nodes) != len(inputs):
-            return None  # an argument was left at its default, which the graph does not know
-        return Part(path, values(module, graph, inputs, module), inside)
-    except Untraceable:
-        return None
-
-
-def _graph(maps: Maps, module: nn.Module) -> fx.Graph:
-    """A module's graph, in which those below it that fit into none are single nodes."""
-    try:
-        return trace(module, modes=(False,))
-    except Untraceable:
-        whole: set[nn.Module] = set()
-        for inner in reversed(list(module.modules())[1:]):
-            if inner in maps.inputs and next(inner.children(), None) is not None and not isinstance(inner, Recalibrate):
-                try:
-                    trace(inner, frozenset(whole), modes=(False,))
-                except Untraceable:
-                    whole.add(inner)
-        return trace(module, frozenset(whole), modes=(False,))
+            yield from _parts(maps, child, seen, inside=inside)
 
 
 def _gates(part: Part) -> Mapping[fx.Node, set[fx.Node]]:
     """Products of a map and what is computed from it by way of something smaller, and the nodes of that computation."""
     gates = {}
     for node in part.nodes:
-        if node.target not in MULTIPLICATIONS or len(node.args) != 2 or not is_map(part.values[node]):
-            continue
-        for u, gate in (node.args, node.args[::-1]):
+        pair = operands(node) if is_product(node) and is_map(part.values[node]) else None
+        for u, gate in (pair, pair[::-1]) if pair else ():
             if not isinstance(u, fx.Node) or not isinstance(gate, fx.Node) or not is_map(part.values[u]):
                 continue
             between = reaching(u, forward=True) & reaching(gate, forward=False) - {u}

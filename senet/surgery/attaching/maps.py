@@ -15,8 +15,11 @@ from torch.utils._pytree import tree_map
 from senet.blocks import BLOCKS
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
-from senet.surgery.attaching.attached import Attached, exchange
-from senet.surgery.trace import evaluating, is_norm, study, traced_inputs
+from senet.surgery.attaching.wrapper import Attached
+from senet.surgery.graph.modules import evaluating, is_norm, replace
+from senet.surgery.graph.ops import is_map
+from senet.surgery.graph.run import Wide
+from senet.surgery.graph.walk import Walk
 
 __all__ = ["Given", "Maps"]
 
@@ -58,7 +61,7 @@ class Maps:
 
     Attributes:
         double: the copy.
-        inputs: what each of its modules was called with first.
+        walk: over the model.
         calls: by path, in order.
 
     Raises:
@@ -66,24 +69,29 @@ class Maps:
     """
 
     def __init__(self, model: nn.Module, example: Sequence[Any] | None) -> None:
-        self.double = _studied(model)
+        self.walk = Walk(model, example, modes=(False,))
+        self.double = self.walk.twin
         self._paths = {module: path for path, module in self.double.named_modules()}
         self._order: list[Given] = []
         self._seen: list[Any] = []
         hooks = [m.register_forward_hook(self._note, with_kwargs=True) for m in self.double.modules()]
-        hooks.append(self.double.register_forward_pre_hook(lambda *_: self._order.clear()))  # after a size refused
         try:
-            self.inputs = traced_inputs(self.double, None if example is None else tree_map(_in_double, list(example)))
+            self._run()
         finally:
             for hook in hooks:
                 hook.remove()
         self.calls: defaultdict[str, list[Given]] = defaultdict(list)
         for given in self._order:
             self.calls[given.by].append(given)
-        sizes = [a.shape[-2:] for a in self.inputs.get(self.double, ()) if isinstance(a, Tensor) and a.ndim == 4]
-        self._square = bool(sizes) and all(height == width for height, width in sizes)
+        images = [a for a in self.walk.observed.example if is_map(a)]
+        self._square = bool(images) and all(len(set(a.shape[2:])) == 1 for a in images)
         self._blocks = [path for path, m in self.double.named_modules() if isinstance(m, _BLOCKS)]
         self._gated = {given.value: path for path in self._blocks for given in self.calls[path]}
+
+    def _run(self) -> None:
+        example = tree_map(lambda a: a.clone() if isinstance(a, Tensor) else a, self.walk.observed.example)
+        with evaluating(self.double), torch.no_grad(), Wide():
+            self.double(*example)
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
@@ -111,8 +119,8 @@ class Maps:
         if not all(given.plain for given in calls):
             return "it is called with more than one tensor; name a module inside it"
         shapes = {given.shape for given in calls}
-        if wrong := [shape for shape in shapes if shape is None or len(shape) != 4]:
-            return f"it gives {wrong[0] or 'no tensor'}, not a map (N, C, H, W)"
+        if wrong := [shape for shape in shapes if shape is None or not 3 <= len(shape) <= 5]:
+            return f"it gives {wrong[0] or 'no tensor'}, not a map (N, C, ...) of one to three axes"
         if len({shape[1] for shape in shapes if shape is not None}) > 1:
             return "its calls give maps of different channels"
         if len(calls) > 1 and next(module.parameters(), None) is None:
@@ -138,15 +146,16 @@ class Maps:
         known = self._is_channels_second(given)
         if known is None:
             return f"which dimension of its map {given.shape} is channels cannot be told; give another, square example"
-        return None if known else f"its map {given.shape} has channels last; blocks take (N, C, H, W)"
+        return None if known else f"its map {given.shape} has channels last; blocks take (N, C, ...)"
 
     def _is_channels_second(self, given: Given) -> bool | None:
         """Whether a map's second dimension is its channels; None where that cannot be told."""
         assert given.shape is not None
-        _, first, second, third = given.shape
+        _, first, *between, last = given.shape
         known = self._channels_second(given.by)
-        if known is None and self._square and (first == second) != (second == third):
-            known = second == third
+        # Of a square example, positions have sides alike.
+        if known is None and self._square and between and (len({first, *between}) == 1) != (len({*between, last}) == 1):
+            known = len({*between, last}) == 1
         if known is None:  # the last module before it that gave such a shape, and whose kind says which is which
             before = reversed(self._order[: self._order.index(given)])
             kinds = (self._channels_second(g.by) for g in before if g.shape == given.shape)
@@ -171,11 +180,9 @@ class Maps:
         reached: set[nn.Module] = set()
         for wrapper in wrappers.values():
             wrapper.register_forward_hook(lambda module, *_: reached.add(module))
-        inputs = (torch.zeros_like(a, device="cpu") if isinstance(a, Tensor) else a for a in self.inputs[self.double])
-        exchange(self.double, {part: wrappers[path] for path, part in parts.items()})
+        replace(self.double, {part: wrappers[path] for path, part in parts.items()})
         try:
-            with evaluating(self.double), torch.no_grad():
-                self.double(*inputs)
+            self._run()
         except Exception as error:  # whatever a forward does with a part of another class
             first = (str(error).strip().splitlines() or [""])[0]
             raise InputError(
@@ -184,21 +191,3 @@ class Maps:
             ) from error
         if missed := [path for path, wrapper in wrappers.items() if wrapper not in reached]:
             raise InputError(f"the model calls {missed[0]} by a way of its own, around a block; choose another place")
-
-
-def _studied(model: nn.Module) -> nn.Module:
-    try:
-        return study(model)
-    except RuntimeError as error:
-        if "deepcopy protocol" not in str(error):
-            raise
-        raise InputError(
-            f"{type(model).__name__} keeps tensors that it computed with gradients, which have no copy; delete them, "
-            "or run it once under torch.no_grad()"
-        ) from error
-
-
-def _in_double(value: Any) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    return value.to("cpu", torch.float64 if value.is_floating_point() else value.dtype)

@@ -9,8 +9,7 @@ from torch import Tensor, fx
 
 from senet.surgery.attaching.graphs import Part
 from senet.surgery.attaching.structure import Found
-from senet.surgery.chains import is_map
-from senet.surgery.sites import reaching
+from senet.surgery.graph.ops import is_map, reaching
 
 __all__ = ["stage_ends"]
 

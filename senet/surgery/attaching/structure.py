@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from senet.surgery.attaching.graphs import Part
-from senet.surgery.chains import RTOL, is_map
-from senet.surgery.sites import reaching
-from senet.surgery.trace import is_norm
+from senet.surgery.graph.modules import is_norm
+from senet.surgery.graph.neighbours import RTOL
+from senet.surgery.graph.ops import is_map, is_sum, operands, reaching
 
 __all__ = ["CONVOLUTIONS", "Found", "convolutions", "residual_ends"]
 
-_ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+_Conv = nn.modules.conv._ConvNd
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
-CONVOLUTIONS: Mapping[str, Callable[[nn.Conv2d], bool]] = MappingProxyType(
+CONVOLUTIONS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
     {
         "conv": lambda conv: True,  # noqa: ARG005
-        "conv1x1": lambda conv: conv.kernel_size == (1, 1),
-        "conv3x3": lambda conv: conv.kernel_size == (3, 3) and not _is_depthwise(conv),
+        "conv1x1": lambda conv: set(conv.kernel_size) == {1},
+        "conv3x3": lambda conv: set(conv.kernel_size) == {3} and not _is_depthwise(conv),
         "depthwise": lambda conv: _is_depthwise(conv),
     }
 )
 
 
-def _is_depthwise(conv: nn.Conv2d) -> bool:
+def _is_depthwise(conv: Any) -> bool:
     return conv.groups == conv.in_channels > 1
 
 
@@ -56,8 +56,8 @@ def residual_ends(part: Part) -> Iterator[Found]:
     constants, such as layer scale, comes after the end; either may lie on the shorter way too.
     """
     for node in part.nodes:
-        if node.target in _ADD and len(node.args) == 2:
-            first, second = node.args
+        if is_sum(node):
+            first, second = operands(node) or (None, None)
             if not (isinstance(first, fx.Node) and isinstance(second, fx.Node) and is_map(part.values[first])):
                 continue
             same_shape = is_map(part.values[second]) and part.values[first].shape == part.values[second].shape
@@ -86,18 +86,18 @@ def _residual_end(part: Part, total: fx.Node, first: fx.Node, second: fx.Node) -
     return Found(names[0]) if names else Found(part.where(total), f"the branch ends in {end.name}, no module's output")
 
 
-def convolutions(part: Part, kind: Callable[[nn.Conv2d], bool]) -> Iterator[Found]:
+def convolutions(part: Part, kind: Callable[[Any], bool]) -> Iterator[Found]:
     """What follows convolutions of a kind: behind a norm and an activation if those alone take the map.
 
     Layers that compute a gate are none of them.
     """
     alone = part.modules[""]
-    if isinstance(alone, nn.Conv2d) and kind(alone):  # called by what is no graph, so nothing is known of what follows
+    if isinstance(alone, _Conv) and kind(alone):  # called by what is no graph, so nothing is known of what follows
         yield Found(part.prefix)
     gating = set().union(*part.gates.values())
     for node in part.nodes:
         module = part.called(node)
-        if isinstance(module, nn.Conv2d) and kind(module):
+        if isinstance(module, _Conv) and kind(module):
             if node in gating:
                 yield Found(part.path(str(node.target)), "it computes a gate")
             else:

@@ -2,118 +2,143 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from senet.surgery.folding.hosts import Hosts
+from senet.surgery.graph.install import has_hooks
+from senet.surgery.graph.modules import is_norm, replace
+from senet.surgery.graph.ops import is_query
+from senet.surgery.graph.run import random_like
+from senet.surgery.graph.verify import relative_difference
+from senet.surgery.graph.walk import Walk
 from senet.surgery.report import Report
-from senet.surgery.swap import has_hooks
-from senet.surgery.trace import is_norm, randomise_norms
 
-__all__ = ["TOLERANCE", "fold_norms", "relative_difference"]
+__all__ = ["TOLERANCE", "fold_norms"]
 
 TOLERANCE = 1e-10
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_QUERIES = (getattr, "size", "dim")
 
 
-class _Kept(Exception):  # noqa: N818 - it is no error of the user's
+class _StaysError(Exception):
     """A norm that stays; the message says why."""
 
 
-def fold_norms(hosts: Hosts, done: Report) -> None:
-    """Folds every norm of a model that a graph shows right behind a layer which nobody else looks at.
+def fold_norms(walk: Walk, done: Report) -> None:
+    """Folds every norm of a model that graphs show right behind a layer which nobody else looks at.
 
     The layer stays the same object; of the norm stays its activation, or an identity. Each pair is believed only
-    after it agreed with what it replaces in float64, with a random norm and on random input.
+    after it agreed with what it replaces in float64, with a random norm and on random input. The float64 twin of the
+    walk is changed alike.
     """
-    left = {norm: "no graph shows what comes before it" for norm in hosts.calls if is_norm(norm)}
-    owners = Counter(id(p) for module in hosts.paths for p in module.parameters(recurse=False))
-    for host in hosts.modules():
-        graph = hosts.graph(host) if any(module in left for module in host.modules()) else None
-        for node in graph.nodes if graph is not None else ():
-            norm = host.get_submodule(node.target) if node.op == "call_module" else None
-            if norm not in left:
-                continue
-            try:
-                layer = _layer_before(hosts, host, node, owners)
-                rest = _rest(hosts, layer, norm)
-            except _Kept as reason:
-                left[norm] = str(reason)
-                continue
-            _fold(layer, norm)
-            path = hosts.paths[norm][0]
-            parent, _, name = path.rpartition(".")
-            setattr(hosts.model.get_submodule(parent), name, rest)
-            done.taken.append((path, f"norm folded into {hosts.paths[layer][0]}"))
-            del left[norm]
-    done.left += [(hosts.paths[norm][0], reason) for norm, reason in left.items()]
+    norms = [module for module, twin in walk.twins.items() if is_norm(module) and walk.observed.counts[twin]]
+    left = dict.fromkeys(norms, "no graph shows what comes before it")
+    owners = Counter(id(p) for module in walk.paths for p in module.parameters(recurse=False))
+    names = Counter(m for _, m in walk.model.named_modules(remove_duplicate=False))
+    for host in walk.hosts(all_of_them=True):
+        if next(host.children(), None) is None or not any(module in left for module in host.modules()):
+            continue
+        for graph in walk.graphs(host):
+            for node in graph.nodes:
+                norm = host.get_submodule(str(node.target)) if node.op == "call_module" else None
+                if norm not in left or norm is None:
+                    continue
+                try:
+                    layer = _layer_before(walk, host, node, owners, names)
+                    rest = _rest(walk, layer, norm)
+                except _StaysError as reason:
+                    left[norm] = str(reason)
+                    continue
+                twin, twin_norm = walk.twins[layer], walk.twins[norm]
+                _fold(layer, norm)
+                _fold(twin, twin_norm)
+                replace(walk.twin, {twin_norm: _rest_of(twin_norm)})
+                replace(walk.model, {norm: rest})
+                done.taken.append((walk.paths[norm], f"norm folded into {walk.paths[layer]}"))
+                del left[norm]
+    done.left += [(walk.paths[norm], reason) for norm, reason in left.items()]
 
 
-def _layer_before(hosts: Hosts, host: nn.Module, node: fx.Node, owners: Counter[int]) -> nn.Module:
+def _layer_before(
+    walk: Walk, host: nn.Module, node: fx.Node, owners: Counter[int], names: Counter[nn.Module]
+) -> nn.Module:
     norm, before = host.get_submodule(str(node.target)), node.args[0]
     assert isinstance(before, fx.Node)
     layer = host.get_submodule(str(before.target)) if before.op == "call_module" else None
     if not isinstance(layer, _LAYERS):
-        raise _Kept(f"what comes before it is no convolution or linear layer but {before.name}")
-    others = [user for user in before.users if user is not node and user.target not in _QUERIES]
+        raise _StaysError(f"what comes before it is no convolution or linear layer but {before.name}")
+    others = [user for user in before.users if user is not node and not is_query(user)]
     if others:
-        raise _Kept(f"{before.name} also goes to {others[0].name}")
+        raise _StaysError(f"{before.name} also goes to {others[0].name}")
     for module in (layer, norm):
         path = next(n for n, m in host.named_modules() if m is module)
         uses = [
             n for n in node.graph.nodes if n.op in ("call_module", "get_attr") and f"{n.target}.".startswith(f"{path}.")
         ]
-        names, called = hosts.paths[module], hosts.calls[module]
-        if len(uses) != 1 or len(names) != 1 or called != hosts.calls[host]:
-            raise _Kept(f"{names[0]} is used more than once")
+        called = walk.observed.counts[walk.twins[module]]
+        if len(uses) != 1 or names[module] != 1 or called != walk.observed.counts[walk.twins[host]]:
+            raise _StaysError(f"{walk.paths[module]} is used more than once")
         if has_hooks(module):
-            raise _Kept(f"{names[0]} has hooks")
+            raise _StaysError(f"{walk.paths[module]} has hooks")
         if any(owners[id(p)] > 1 for p in module.parameters()):
-            raise _Kept(f"{names[0]} shares its parameters")
+            raise _StaysError(f"{walk.paths[module]} shares its parameters")
     if "weight" not in layer._parameters:
-        raise _Kept(f"the weight of {hosts.paths[layer][0]} is computed")
-    if layer.weight.shape[0] != norm.running_var.numel():  # type: ignore[operator]
-        raise _Kept(f"it does not norm the channels of {hosts.paths[layer][0]}")
+        raise _StaysError(f"the weight of {walk.paths[layer]} is computed")
+    if layer.weight.shape[0] != cast(Tensor, norm.running_var).numel():
+        raise _StaysError(f"it does not norm the channels of {walk.paths[layer]}")
     return layer
 
 
-def _rest(hosts: Hosts, layer: nn.Module, norm: nn.Module) -> nn.Module:
-    """What a norm does after norming, such as an activation, on its own: its parts, believed by numbers."""
+def _rest_of(norm: nn.Module) -> nn.Module:
+    """Returns the module that replaces a folded norm: its activation if it has one, else an identity."""
     parts = [part for part in norm.children() if type(part) is not nn.Identity]
     rest = nn.Identity() if not parts else parts[0] if len(parts) == 1 else nn.Sequential(*parts)
-    wide_layer, wide_norm, wide_rest = copy.deepcopy(nn.ModuleList([layer, norm, rest])).to("cpu", torch.float64)
-    randomise_norms(wide_norm)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(hosts.inputs[layer][0].shape, dtype=torch.float64, generator=generator, device="cpu")
+    return rest.train(norm.training)
+
+
+def _rest(walk: Walk, layer: nn.Module, norm: nn.Module) -> nn.Module:
+    """The module that replaces a folded norm, believed by numbers."""
+    twin, twin_norm = walk.twins[layer], walk.twins[norm]
+    calls = walk.observed.calls[twin]
+    if len(calls) != 1 or calls[0][0].tensors != 1 or not calls[0][0].plain:
+        raise _StaysError(f"{walk.paths[layer]} is called in other ways than with one tensor")
+    x = random_like(_few_positions(layer, calls[0][1][0]))
+    kept = {name: p for name, p in twin._parameters.items()}
     with torch.no_grad():
-        wanted = wide_norm(wide_layer(x))
-        _fold(wide_layer, wide_norm)
-        difference = relative_difference(wide_rest(wide_layer(x)), wanted)
+        try:
+            wanted = twin_norm(twin(x))
+            _fold(twin, twin_norm)
+            difference = relative_difference(_rest_of(twin_norm)(twin(x)), wanted)
+        finally:
+            twin._parameters.update(kept)
     if not difference <= TOLERANCE:
-        raise _Kept(f"folded into {hosts.paths[layer][0]} it differs by {difference:.1e}")
-    return rest
+        raise _StaysError(f"folded into {walk.paths[layer]} it differs by {difference:.1e}")
+    return _rest_of(norm)
+
+
+def _few_positions(layer: nn.Module, x: Tensor) -> Tensor:
+    """An input of a layer, on the meta device, of as few positions as show all of what it computes."""
+    conv = cast(Any, layer)
+    if isinstance(layer, nn.Linear) or x.ndim != conv.weight.ndim:
+        return x
+    few = [d * (k - 1) + 1 + s for k, s, d in zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)]
+    return x.new_empty((*x.shape[:2], *map(min, x.shape[2:], few)))
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> None:
     """Gives a layer the weight and bias that do the norm's work: computed in float64, rounded once."""
-    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
-    mean, var = (cast(Tensor, getattr(norm, name)).detach().double() for name in ("running_mean", "running_var"))
-    gamma, beta = (getattr(norm, name, None) for name in ("weight", "bias"))
-    scale = (var + cast(float, norm.eps)).rsqrt()
-    scale = scale if gamma is None else scale * gamma.detach().double()
-    shift = scale * (-mean if bias is None else bias.detach().double() - mean)
-    shift = shift if beta is None else shift + beta.detach().double()
-    folded = weight.detach().double() * scale.view(-1, *(1,) * (weight.ndim - 1))
-    layer.weight = nn.Parameter(folded.to(weight.dtype), weight.requires_grad)
-    layer.bias = nn.Parameter(shift.to(weight.dtype), weight.requires_grad)
+    wide = [None if t is None else t.detach().double() for t in _numbers(layer, norm)]
+    # PyTorch's own for linear layers knows no norm without weights; to this one they are convolutions of no extent.
+    weight, bias = fuse_conv_bn_weights(*wide[:4], cast(float, norm.eps), *wide[4:])  # type: ignore[arg-type]
+    like = cast(nn.Parameter, layer.weight)
+    layer.weight = nn.Parameter(weight.detach().to(like.dtype), like.requires_grad)
+    layer.bias = nn.Parameter(bias.detach().to(like.dtype), like.requires_grad)
 
 
-def relative_difference(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) if wanted.numel() else 0.0
+def _numbers(layer: nn.Module, norm: nn.Module) -> list[Tensor | None]:
+    names = ("running_mean", "running_var", "weight", "bias")
+    return [cast(Tensor, layer.weight), cast(Tensor | None, layer.bias), *(getattr(norm, name, None) for name in names)]

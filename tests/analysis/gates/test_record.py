@@ -17,7 +17,7 @@ from senet.analysis.gates.record import record
 from senet.blocks import BLOCKS, CBAM, GatherExcite, SqueezeExcite, create_block
 from senet.errors import InputError
 from senet.models import create_model
-from senet.surgery.strip import strip
+from senet.surgery.gating.strip import strip
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ class TestStatistics:
             pass
 
     def test_hold_the_same_memory_after_many_batches(self, net):
-        def held():
+        def frozen():
             gc.collect()
             alive = [
                 thing.untyped_storage() for thing in gc.get_objects() if type(thing) in (torch.Tensor, nn.Parameter)
@@ -256,10 +256,10 @@ class TestStatistics:
         images = torch.randn(8, 1, 8, 8)
         with record(net, statistics=True) as recording, torch.inference_mode():
             net(images)
-            after = held()
+            after = frozen()
             for _ in range(20):
                 net(images)
-            assert held() == after
+            assert frozen() == after
         assert recording.statistics.sites["layer1.0.se"].count.item() == 168
 
 

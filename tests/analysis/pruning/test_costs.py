@@ -7,7 +7,7 @@ from torch import nn
 from senet.analysis.pruning import costs
 from senet.analysis.pruning.costs import cost_of, savings_of
 from senet.blocks import create_block
-from senet.surgery.constant import held
+from senet.surgery.gating.freeze import frozen
 
 X = torch.randn(3, 3, 10, 10)
 
@@ -33,7 +33,7 @@ def two_gates(monkeypatch):
         return {"with": [3.0, 5.0, 4.0], "without": [1.0, 2.0, 9.0]}
 
     monkeypatch.setattr(costs, "in_turn", in_turn)
-    without, gates = held(model, {"1": torch.full((8,), 0.5), "3": torch.full((8,), 0.25)})
+    without, gates = frozen(model, {"1": torch.full((8,), 0.5), "3": torch.full((8,), 0.25)})
     return model, without, gates, called
 
 

@@ -17,8 +17,8 @@ from senet.analysis.pruning.prune import prune
 from senet.blocks import create_block
 from senet.errors import InputError
 from senet.models import create_model
-from senet.surgery.constant import held
-from senet.surgery.trace import randomise_norms
+from senet.surgery.gating.freeze import frozen
+from senet.surgery.graph.run import randomise_norms
 
 CLASSES = 10
 
@@ -262,7 +262,7 @@ def test_gates_that_are_constants_singly_and_not_together(monkeypatch):
     def one_by_one(model, values, *, example=None):
         if len(values) > 1:
             raise InputError("one layer cannot take two")
-        return held(model, values, example=example)
+        return frozen(model, values, example=example)
 
     monkeypatch.setattr("senet.analysis.pruning.prune.held", one_by_one)
     with pytest.raises(InputError, match="but not all of them together: one layer cannot take two") as raised:

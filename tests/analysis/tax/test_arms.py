@@ -8,8 +8,8 @@ from senet.analysis.tax import arms
 from senet.analysis.tax.arms import WAYS, Setting, batch_for, chosen_ways, loss_of, prepare, twin_of
 from senet.errors import InputError
 from senet.models import create_model
-from senet.surgery.strip import strip
-from senet.surgery.swap import Rewritten
+from senet.surgery.gating.strip import strip
+from senet.surgery.graph.install import Rewritten
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from senet.analysis.tax.arms import Setting, batch_for, loss_of, prepare
 from senet.analysis.tax.counts import count, extra, sites_of
 from senet.analysis.traffic import traffic
 from senet.errors import InputError
-from senet.surgery.strip import stripped
+from senet.surgery.gating.strip import stripped
 
 
 class Unit(nn.Module):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import senet
 from senet.errors import InputError
-from senet.surgery.attaching.attached import Attached
+from senet.surgery.attaching.wrapper import Attached
 from senet.surgery.report import report
-from senet.surgery.strip import strip
-from senet.surgery.swap import Rewritten
+from senet.surgery.gating.strip import strip
+from senet.surgery.graph.install import Rewritten
 
 # Networks of different families, where blocks go, and how many.
 FOREIGN = {

@@ -1,0 +1,322 @@
+"""A module's forward as a graph, with the values of Python that the graph holds for."""
+
+from __future__ import annotations
+
+import builtins
+import random
+import sys
+import types
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from senet.blocks.stages import excited
+from senet.surgery.graph.calls import Call, is_plain
+from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
+from senet.surgery.graph.modules import is_norm
+from senet.surgery.graph.ops import normalise
+
+__all__ = ["Untraceable", "trace"]
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_OWN = frozenset(vars(nn.Module())) - {"training"} | frozenset({"T_destination", "call_super_init", "dump_patches"})
+
+
+_FACTORIES = ("rand", "randn", "zeros", "ones", "empty", "full", "arange", "randint", "linspace")
+
+
+class Untraceable(Exception):  # noqa: N818 - it is no error of the user's
+    """A module whose forward does not fit into one graph; the message says why."""
+
+
+def trace(
+    module: nn.Module,
+    call: Call,
+    *,
+    training: bool,
+    leaves: Collection[nn.Module] = (),
+    opened: Collection[nn.Module] = (),
+) -> tuple[fx.Graph, Guards]:
+    """Returns the graph of a module's forward in one mode, and what it holds for.
+
+    Placeholders are the tensors of the call, in order. Each node's ``meta["output_of"]`` names the modules whose output
+    it is, inner ones first, if there are any. Nothing is traced into that has its own meaning here: norms,
+    convolutions, PyTorch's own layers, and small modules of one tensor without parts.
+
+    Args:
+        module: to trace; its modes are kept.
+        call: how it is called.
+        training: the mode of all its parts.
+        leaves: modules below it that stay whole.
+        opened: modules below it that are traced into, however small.
+
+    Raises:
+        Untraceable: forward branches on numbers in tensors, draws random numbers outside of tensors, changes the
+            module, or computes with tensors that are neither inputs nor parts.
+    """
+    if "forward" in vars(module):
+        raise Untraceable("its forward was replaced on the object itself")
+    before = {m: m.training for m in module.modules()}
+    tracer = _Tracer(call, leaves, opened)
+    module.train(training)
+    for leaf in leaves:  # it may be frozen in evaluation by itself
+        if leaf in before:
+            leaf.train(before[leaf])
+    try:
+        graph = tracer.read(module)
+    finally:
+        module.train(before[module])  # as a feature extractor has a graph for each mode
+        for m, mode in before.items():
+            m.training = mode
+    normalise(graph)
+    return graph, tracer.guards
+
+
+class _Tracer(fx.Tracer):
+    """Records one forward, and notes what it asks of Python."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, call: Call, leaves: Collection[nn.Module], opened: Collection[nn.Module]) -> None:
+        super().__init__(autowrap_functions=(excited,))
+        self.call, self.leaves, self.opened = call, leaves, opened
+        self.guards = Guards()
+        self.containers: list[tuple[str, Any, Any]] = []  # what may be changed in place: its name, itself, a snapshot
+        self.quiet = False
+        self.undo = ExitStack()
+
+    def read(self, module: nn.Module) -> fx.Graph:
+        with _random_numbers_kept(), _both_autocasts(), warnings.catch_warnings(), self.undo:
+            warnings.simplefilter("ignore")
+            self.grad = torch.is_grad_enabled()
+            self._watch(module)
+            self._make_tensors_of_proxies()
+            try:
+                graph = self.trace(module)
+            except Untraceable:
+                raise
+            except Unguardable as reason:
+                raise Untraceable(str(reason)) from reason
+            except Exception as error:  # whatever a forward does with a proxy in its hands
+                first = (str(error).strip().splitlines() or [""])[0]
+                raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first})") from error
+            finally:
+                self.quiet = True
+                changed = self._changed()
+            if changed:
+                raise Untraceable(f"it changes {changed} while it runs")
+        return graph
+
+    # How modules are called.
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:  # noqa: ARG002
+        """Makes a placeholder of each tensor of the call, and puts them where they belong."""
+        proxies = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(self.call.tensors)]
+        self._count_through(root_fn)
+
+        def forward(root: nn.Module, *given: Any) -> Any:
+            args, kwargs = self.call.rebuild(given)
+            return root_fn(root, *args, **kwargs)
+
+        return forward, [self.root, *proxies]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        if m in self.leaves or isinstance(m, nn.modules.conv._ConvNd | torch.jit.ScriptModule) or is_norm(m):
+            return True
+        if isinstance(m, _CONTAINERS) or m in self.opened:
+            return False
+        if m.__module__.startswith("torch.nn"):
+            return True
+        has_parts = next(m.children(), None) is not None
+        return not has_parts and next(m.parameters(recurse=False), None) is None and self.inputs == 1
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Notes at each node whose output it is, for a module that is no leaf leaves no node of its own."""
+        if m not in self.submodule_paths:  # made in the forward itself
+            if next(m.parameters(), None) is not None:
+                raise Untraceable(f"it calls a {type(m).__name__} that is none of its parts")
+            return forward(*args, **kwargs)
+        with self._quietly():
+            self.inputs = sum(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values()))
+            leaf = self.is_leaf_module(m, "")
+        if not leaf:
+            self._count_through(type(m).forward)
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            output.node.meta.setdefault("output_of", []).append(self.path_of_module(m))
+        return output
+
+    def _count_through(self, forward: Any) -> None:
+        """Lets ``len`` of a tensor be a node, as Python wants a number of it, and notes globals that are numbers."""
+        code, names = getattr(forward, "__code__", None), getattr(forward, "__globals__", None)
+        if code is None or names is None:
+            return
+        for name in code.co_names:
+            if name in names and is_plain(names[name]):
+                self.guards.names[names.get("__name__", ""), name] = names[name]
+        if "len" not in names:
+            names["len"] = lambda x: self.create_proxy("call_function", len, (x,), {}) if _is_proxy(x) else _len(x)
+            self.undo.callback(names.pop, "len", None)
+
+    def _make_tensors_of_proxies(self) -> None:
+        """Lets functions that make tensors of a size be nodes where the size is one of a tensor."""
+
+        def traced(make: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                if any(map(_is_proxy, tree_leaves((args, kwargs)))):
+                    return self.create_proxy("call_function", make, args, kwargs)
+                return make(*args, **kwargs)
+
+            return wrapper
+
+        for name in _FACTORIES:
+            make = getattr(torch, name)
+            setattr(torch, name, traced(make))
+            self.undo.callback(setattr, torch, name, make)
+
+    # What becomes of values.
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        if torch.is_grad_enabled() != self.grad:
+            raise Untraceable("it switches gradients on or off for a part of its forward")
+        if not (torch.is_autocast_enabled("cpu") and torch.is_autocast_enabled("cuda")):
+            self.guards.no_autocast = True
+        with self._quietly():
+            return super().create_node(kind, *args, **kwargs)
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, nn.Module):  # an argument of `excited`
+            if a is self.root:
+                raise Untraceable("it is a block of ours; the module around it is rewritten")
+            return self.create_node("get_attr", self.path_of_module(a), (), {})
+        if isinstance(a, Tensor) and not isinstance(a, nn.Parameter):
+            known = a in self.tensor_attrs or any(a is b for _, b in self.root.named_buffers())
+            if not known:  # baked in, it would neither follow the model's device nor what it was computed from
+                raise Untraceable("it computes with a tensor that it makes from numbers")
+        return super().create_arg(a)
+
+    # What is asked of modules.
+
+    def _watch(self, root: nn.Module) -> None:
+        """Notes each attribute that is read of a module below, and refuses what writes one, for as long as it traces.
+
+        Read attributes that are found do not pass ``nn.Module.__getattr__``, which is all that torch.fx watches.
+        """
+        paths = {m: path for path, m in root.named_modules()}
+        written = nn.Module.__setattr__
+
+        def reads(module: nn.Module, name: str) -> Any:
+            try:
+                value = object.__getattribute__(module, name)
+            except AttributeError:
+                if module in paths and not self.quiet:
+                    self._note_part(module, paths[module], name)
+                raise
+            if self.quiet or name in _OWN or name.startswith("__") or module not in paths:
+                return value
+            return self._note(module, paths[module], name, value)
+
+        def writes(module: nn.Module, name: str, value: Any) -> None:
+            if module in paths and not self.quiet and name not in _OWN:
+                raise Untraceable(f"it writes its attribute {name} while it runs")
+            written(module, name, value)
+
+        nn.Module.__getattribute__ = reads  # type: ignore[method-assign,assignment]
+        nn.Module.__setattr__ = writes  # type: ignore[method-assign]
+
+        def stop() -> None:
+            del nn.Module.__getattribute__
+            nn.Module.__setattr__ = written  # type: ignore[method-assign]
+
+        self.undo.callback(stop)
+
+    def _note(self, module: nn.Module, path: str, name: str, value: Any) -> Any:
+        own = name in object.__getattribute__(module, "__dict__")
+        if isinstance(value, types.MethodType) and not own:
+            return value
+        with self._quietly():
+            if isinstance(value, Tensor):  # a plain attribute, which no module moves: read when it is wanted
+                return self.create_proxy("get_attr", ".".join(p for p in (path, name) if p), (), {})
+            if not _is_proxy(value):
+                seen = snapshot(value)
+                self.guards.attributes[path, name] = seen
+                if not is_constant(seen):
+                    self.containers.append((name, value, seen))
+        return value
+
+    def _note_part(self, module: nn.Module, path: str, name: str) -> None:
+        for kind in ("_modules", "_parameters", "_buffers"):
+            parts = object.__getattribute__(module, "__dict__").get(kind, {})
+            if name in parts:
+                self.guards.parts[path, name] = parts[name] is not None
+                return
+        if not name.startswith("__") and name not in _OWN:
+            self.guards.attributes[path, name] = MISSING
+
+    def _changed(self) -> str | None:
+        """The name of an attribute that the forward changed in place; it is given back what it had."""
+        name = None
+        for attribute, value, seen in self.containers:
+            try:
+                same = snapshot(value) == seen
+            except Exception:  # a proxy is in it, which is no value
+                same = False
+            if not same:
+                name = attribute
+                if isinstance(value, list):
+                    value[:] = [part for part in value if not _is_proxy(part)]
+        return name
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        before, self.quiet = self.quiet, True
+        try:
+            yield
+        finally:
+            self.quiet = before
+
+
+_len = builtins.len
+
+
+def _is_proxy(value: object) -> bool:
+    return isinstance(value, fx.Proxy)
+
+
+@contextmanager
+def _both_autocasts() -> Iterator[None]:
+    """Switches autocast on, so that a forward that switches it off can be told; nothing is computed meanwhile."""
+    before = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
+    for kind in before:
+        torch.set_autocast_enabled(kind, True)
+    try:
+        yield
+    finally:
+        for kind, enabled in before.items():
+            torch.set_autocast_enabled(kind, enabled)
+
+
+@contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """Gives all random numbers back that were drawn, and raises Untraceable if any were: a coin, say, is no graph."""
+    numpy = sys.modules.get("numpy")
+    ours, theirs = random.getstate(), None if numpy is None else numpy.random.get_state()
+    tensors = torch.get_rng_state()
+    try:
+        yield
+        drawn = random.getstate() != ours or not torch.equal(torch.get_rng_state(), tensors)
+        if numpy is not None and theirs is not None:
+            now = numpy.random.get_state()
+            drawn = drawn or now[2:] != theirs[2:] or not (now[1] == theirs[1]).all()
+        if drawn:
+            raise Untraceable("it draws random numbers in Python while it runs")
+    finally:
+        random.setstate(ours)
+        torch.set_rng_state(tensors)
+        if numpy is not None and theirs is not None:
+            numpy.random.set_state(theirs)

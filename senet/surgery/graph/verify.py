@@ -1,0 +1,199 @@
+"""Compares a module with its rewritten forwards by numbers, not trust: at several sizes, batches and magnitudes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from senet.surgery.graph.gates import elsewhere, smaller
+from senet.surgery.graph.install import Variant, give_back, put_in
+from senet.surgery.graph.ops import tensors_in
+from senet.surgery.graph.run import Wide, random_like
+from senet.surgery.graph.walk import Reading
+
+__all__ = ["TOLERANCE", "difference_of", "disagreement", "relative_difference"]
+
+TOLERANCE = 1e-9
+# Clamps, and other functions that show at large or small values alone.
+_MAGNITUDES = (1e6, 1e-6)
+
+
+def disagreement(
+    readings: Sequence[Reading], variants: Sequence[Variant], *, gradients: bool = True, tolerance: float = TOLERANCE
+) -> str | None:
+    """Returns what differs between a module and its rewritten forwards, or None; or that one of the two does not run.
+
+    Compared are outputs and, if asked for, gradients of inputs and parameters and buffers afterwards, in all modes of
+    the readings, in float64 with random norms; each relative to its largest value, or to a thousandth of the largest of
+    its kind, since a bias before a norm has a gradient of nothing but rounding. Sizes that the module itself does not
+    take are passed over. Last, dtypes of outputs are compared in bfloat16, on no device.
+
+    Args:
+        readings: of one module.
+        variants: its rewritten forwards; of each reading one or more.
+        gradients: whether it is to be trained.
+        tolerance: of a relative difference.
+    """
+    twin = readings[0].twin
+    for reading in readings:
+        for training in reading.modes:
+            mode = "training" if training else "evaluation"
+            for inputs, where, trained in _inputs(reading, training):
+                found = _compare(twin, reading, variants, inputs, training, gradients and trained, tolerance)
+                if found is not None:
+                    return f"{found} in {mode}{where}"
+        if found := _compare_dtypes(twin, reading, variants):
+            return found
+    return None
+
+
+def _inputs(reading: Reading, training: bool) -> Iterator[tuple[list[Tensor], str, bool]]:
+    """Inputs to compare with, where they differ from the example in words, and whether gradients are looked at.
+
+    Gradients are looked at where maps are small: what they are made of is the same at every size.
+    """
+    little = smaller(reading)
+    yield reading.inputs, "", little is None
+    for inputs in ([] if little is None else [little]):
+        yield inputs, f", for inputs of {_sizes(inputs)}", True
+    for inputs in elsewhere(reading, larger=False):
+        yield inputs, f", for inputs of {_sizes(inputs)}", False
+    if not training:  # in training a norm takes any magnitude away
+        for size in _MAGNITUDES:
+            inputs = [t * size if t.is_floating_point() else t for t in little or reading.inputs]
+            yield inputs, f", for values of {size:g}", False
+
+
+def _sizes(inputs: Sequence[Tensor]) -> str:
+    return ", ".join(" x ".join(map(str, t.shape)) for t in inputs)
+
+
+def _compare(
+    twin: nn.Module,
+    reading: Reading,
+    variants: Sequence[Variant],
+    inputs: Sequence[Tensor],
+    training: bool,
+    gradients: bool,
+    tolerance: float,
+) -> str | None:
+    first = inputs is reading.inputs  # which the module takes, whatever else it takes
+    with _mode(twin, training):
+        try:
+            wanted = _run(twin, reading, inputs, gradients=gradients)
+        except Exception as failure:  # whatever forward does with an input of ours; it is reported, not lost
+            return f"it does not run ({_said(failure)})" if first else None
+        with _rewritten(twin, variants):
+            try:
+                got = _run(twin, reading, inputs, gradients=gradients)
+            except Exception as failure:
+                return f"rewritten it does not run ({_said(failure)})"
+    for kind, tensors in wanted.items():
+        floor = max((_largest(t) for t in tensors.values()), default=0.0) / 1000
+        for name, tensor in tensors.items():
+            other = got[kind].get(name)
+            if (tensor is None) != (other is None):
+                return f"{kind} {name} {'is missing' if other is None else 'should be missing'}"
+            if tensor is not None and other is not None:
+                if tensor.shape != other.shape or tensor.dtype != other.dtype:
+                    return f"{kind} {name} is {other.dtype} {tuple(other.shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
+                if not tensor.isfinite().all():  # beyond what numbers can tell
+                    continue
+                error = _largest(tensor - other) / max(_largest(tensor), floor, 1e-30)
+                if not error <= tolerance:
+                    return f"{kind} {name} differs by {error:.1e}"
+    return None
+
+
+def _said(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0]}"
+
+
+@contextmanager
+def _mode(twin: nn.Module, training: bool) -> Iterator[None]:
+    """One mode of all parts for a while; modes and buffers are as they were afterwards."""
+    modes = {m: m.training for m in twin.modules()}
+    twin.train(training)
+    try:
+        yield
+    finally:
+        twin.train(modes[twin])
+        for m, mode in modes.items():
+            m.training = mode
+
+
+@contextmanager
+def _rewritten(twin: nn.Module, variants: Sequence[Variant]) -> Iterator[None]:
+    put_in(twin, variants)
+    try:
+        yield
+    finally:
+        give_back(twin)
+
+
+def _run(
+    twin: nn.Module, reading: Reading, inputs: Sequence[Tensor], *, gradients: bool
+) -> dict[str, dict[str, Tensor | None]]:
+    kept = [(b, b.clone()) for b in twin.buffers()]
+    leaves = [a.clone().requires_grad_(gradients and a.is_floating_point()) for a in inputs]
+    # Multiplied, so that a module which works in place does not write into a leaf.
+    given = [a * 1 if a.is_floating_point() else a for a in leaves]
+    args, kwargs = reading.call.rebuild(given)
+    torch.manual_seed(0)
+    with Wide(), torch.set_grad_enabled(gradients):
+        outputs = list(tensors_in(twin(*args, **kwargs)))
+    seen: dict[str, dict[str, Tensor | None]] = {"output": {str(i): t.detach() for i, t in enumerate(outputs)}}
+    seen["buffer"] = {name: b.double() for name, b in twin.named_buffers()}
+    if gradients:
+        seen["gradient"] = _gradients(twin, leaves, outputs)
+    with torch.no_grad():
+        for buffer, value in kept:
+            buffer.copy_(value)
+    return seen
+
+
+def _gradients(twin: nn.Module, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> dict[str, Tensor | None]:
+    loss = torch.zeros((), dtype=torch.float64, device="cpu", requires_grad=True)
+    for seed, t in enumerate(outputs):
+        if t.requires_grad:
+            loss = loss + (t * random_like(t, 7 + seed)).sum()
+    wanted = {f"of input {i}": a for i, a in enumerate(leaves) if a.requires_grad}
+    wanted |= {f"of {name}": p for name, p in twin.named_parameters() if p.requires_grad}
+    return dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values()), allow_unused=True), strict=True))
+
+
+def _compare_dtypes(twin: nn.Module, reading: Reading, variants: Sequence[Variant]) -> str | None:
+    """Whether outputs have another dtype in bfloat16; run on no device, where nothing is computed."""
+    try:
+        ghost = copy.deepcopy(twin).to("meta", torch.bfloat16)
+        inputs = [t.to(torch.bfloat16) if t.is_floating_point() else t for t in reading.shapes]
+        args, kwargs = reading.call.rebuild(inputs)
+        with torch.no_grad():
+            wanted = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+    except Exception:  # it knows no such dtype or device, and there is nothing to compare
+        return None
+    put_in(ghost, variants)
+    args, kwargs = reading.call.rebuild(inputs)
+    with torch.no_grad():
+        got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+    return None if got == wanted else f"in bfloat16 its output would be {got}, not {wanted}"
+
+
+def _largest(x: Tensor | None) -> float:
+    return float(torch.stack(x.aminmax()).abs().max()) if x is not None and x.numel() else 0.0
+
+
+def relative_difference(got: Tensor, wanted: Tensor) -> float:
+    """The largest difference of two tensors, relative to the largest value."""
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) if wanted.numel() else 0.0
+
+
+def difference_of(got: Any, wanted: Any) -> float:
+    """The largest :func:`relative_difference` of the tensors in two outputs."""
+    pairs = zip(tensors_in(got), tensors_in(wanted), strict=True)
+    return max((relative_difference(a, b) for a, b in pairs if b.is_floating_point()), default=0.0)
