@@ -80,7 +80,8 @@ def create_block(name: str, channels: int, options: Mapping[str, Any] | None = N
         options: the block's keyword arguments.
 
     Returns:
-        A module (N, C, H, W) -> (N, C, H, W).
+        A module (N, C, H, W) -> (N, C, H, W). A block that knows no neighbours of a position takes (N, C, L) and
+        (N, C, D, H, W) too, with the same weights; the others raise an ``InputError`` at such a map.
 
     Raises:
         InputError: an unknown name, an unknown option, or a value of the wrong type.

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 __all__ = ["ALIASES", "accept_aliases"]
 
-# Pairs of names of W1 and W2 below the block. Linear layers become 1x1 convolutions.
+# Pairs of names of W1 and W2 below the block. Linear layers, and such convolutions of sequences and volumes, become
+# 1x1 convolutions.
 ALIASES = (
     ("conv_reduce", "conv_expand"),  # timm's EfficientNet family
     ("fc.0", "fc.2"),  # moskomule/senet.pytorch and the tutorials: Linear, ReLU, Linear, Sigmoid
@@ -33,5 +34,5 @@ def accept_aliases(
                     state_dict[f"{prefix}{ours}.{part}"] = state_dict.pop(f"{prefix}{theirs}.{part}")
     for ours in ("fc1", "fc2"):
         weight = state_dict.get(f"{prefix}{ours}.weight")
-        if weight is not None and weight.ndim == 2:
-            state_dict[f"{prefix}{ours}.weight"] = weight[:, :, None, None]
+        if weight is not None and weight.ndim in (2, 3, 5) and weight.shape[2:].numel() == 1:
+            state_dict[f"{prefix}{ours}.weight"] = weight.flatten(1)[:, :, None, None]

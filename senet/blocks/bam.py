@@ -43,6 +43,8 @@ class BAM(Recalibrate):
         InputError: an unknown ``combine``, a dilation below 1, both widths given, or a width below 1.
     """
 
+    ranks = (4,)
+
     def __init__(
         self,
         channels: int,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.blocks.se import SqueezeExcite
-from senet.blocks.stages import Gate, Recalibrate, gate_stage
+from senet.blocks.stages import Gate, Recalibrate, check_rank, gate_stage
 from senet.blocks.width import Rounding
 from senet.errors import InputError
 from senet.kernels import reference
@@ -34,6 +34,8 @@ class ChannelAttention(SqueezeExcite):
 
     Arguments as in :class:`SqueezeExcite`, which this is but for its squeeze.
     """
+
+    ranks = (4,)
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class SpatialAttention(Recalibrate):
     """
 
     last = ("bn",)
+    ranks = (4,)
 
     def __init__(self, *, kernel_size: int = 7, gate: Gate = "sigmoid") -> None:
         super().__init__()
@@ -143,4 +146,5 @@ class CBAM(nn.Module):
         self.spatial.start_as_identity()
 
     def forward(self, u: Tensor) -> Tensor:
+        check_rank(self, u, (4,))
         return self.spatial(self.channel(u))

@@ -50,6 +50,8 @@ class CoordinateAttention(Recalibrate):
         InputError: both widths given, or a width below 1.
     """
 
+    ranks = (4,)
+
     def __init__(
         self,
         channels: int,
@@ -84,6 +86,7 @@ class CoordinateAttention(Recalibrate):
 
     def gates(self, u: Tensor) -> Tensor:
         """The gate of a map, (N, C, H, W)."""
+        stages.check_rank(self, u, self.ranks)
         return stages.excited(self, self.squeeze(u), height=u.shape[2])
 
     def start_as_identity(self) -> None:

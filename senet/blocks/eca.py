@@ -49,7 +49,7 @@ class ECA(Recalibrate):
         beta: of the adaptive rule.
         gate: the final non-linearity.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: an even kernel size, or one below 1.

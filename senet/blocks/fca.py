@@ -102,6 +102,7 @@ class FcaSE(SqueezeExcite):
     """
 
     squeeze: CosineSqueeze
+    ranks = (4,)
 
     def __init__(
         self,

@@ -56,7 +56,8 @@ class GatherExcite(Recalibrate):
         map_size: height and width of the map, needed by ``gather="conv"`` with extent 0 only.
         gate: the final non-linearity.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W) -> the same, dtype and memory format kept; with extent 0 and ``gather="avg"`` (N, C, L) and
+    (N, C, D, H, W) too.
 
     Raises:
         InputError: an unknown extent or gather; a full-size convolution without ``map_size``, or another with it;
@@ -86,6 +87,8 @@ class GatherExcite(Recalibrate):
         if not mlp and (reduction is not None or hidden_channels is not None):
             raise InputError("reduction and hidden_channels are the width of the MLP; give mlp=True with them")
         self.extent = extent
+        if extent or gather == "conv":
+            self.ranks = (4,)
         if gather == "avg":
             self.squeeze = LocalAvgSqueeze(extent) if extent else squeeze_stage("avg")
             self.gather: nn.Module = nn.Identity()

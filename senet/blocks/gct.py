@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from senet.blocks.stages import OnePlus, Recalibrate
+from senet.blocks.stages import OnePlus, Recalibrate, check_rank
 from senet.errors import InputError
 from senet.kernels import reference
 
@@ -27,8 +27,8 @@ class NormSqueeze(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         wide = u.to(reference.accumulator_dtype(u.dtype))
         if self.norm == "l1":
-            return wide.abs().sum((2, 3), keepdim=True)
-        return (wide.square().sum((2, 3), keepdim=True) + EPS).sqrt()
+            return wide.abs().sum(reference.positions(u), keepdim=True)
+        return (wide.square().sum(reference.positions(u), keepdim=True) + EPS).sqrt()
 
 
 class GCT(Recalibrate):
@@ -51,7 +51,7 @@ class GCT(Recalibrate):
         channels: channels C of the map.
         norm: ``"l2"``, or ``"l1"`` with the mean of |e| in the place of rms(e).
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: an unknown ``norm``.
@@ -69,16 +69,18 @@ class GCT(Recalibrate):
         self.norm = norm
 
     def excite(self, z: Tensor) -> Tensor:
-        """Norms relative to those of the other channels: (N, C, 1, 1) -> (N, C, 1, 1)."""
-        e = z * self.alpha.to(z.dtype)
+        """Norms relative to those of the other channels: (N, C, 1, 1) -> (N, C, 1, 1), and of any other rank."""
+        alpha, gamma, beta = (p.flatten().to(z.dtype) for p in (self.alpha, self.gamma, self.beta))
+        e = z.flatten(1) * alpha
         if self.norm == "l1":
             relative = e / (e.abs().mean(1, keepdim=True) + EPS)
         else:
             relative = e * (e.square().mean(1, keepdim=True) + EPS).rsqrt()
-        return self.gamma.to(z.dtype) * relative + self.beta.to(z.dtype)
+        return (gamma * relative + beta).view_as(z)
 
     def gates(self, u: Tensor) -> Tensor:
         """The gate of a map, (N, C, 1, 1): never in half precision, where norms and their squares overflow."""
+        check_rank(self, u)
         return self.gate(self.excite(self.squeeze(u)))
 
     def start_as_identity(self) -> None:

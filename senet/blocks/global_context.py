@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from senet.blocks.stages import Recalibrate, excited, gate_stage, squeeze_stage, zero
+from senet.blocks.stages import Recalibrate, check_rank, excited, gate_stage, squeeze_stage, zero
 from senet.blocks.width import Rounding, hidden_width
 from senet.errors import InputError
 
@@ -98,7 +98,7 @@ class GlobalContext(nn.Module):
         fusion: ``"add"``, the paper's; or ``"scale"``: u * sigmoid(W2 ...), its variant.
         pool: ``"attention"``; or ``"avg"``, the ablation's plain average.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: an unknown ``fusion`` or ``pool``, both widths given, or a width below 1.
@@ -128,4 +128,5 @@ class GlobalContext(nn.Module):
         self.fusion.start_as_identity()
 
     def forward(self, u: Tensor) -> Tensor:
+        check_rank(self, u)
         return self.fusion(u)

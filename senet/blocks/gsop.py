@@ -33,7 +33,7 @@ class GSoP(Recalibrate):
         stride: of the first convolution: 2 takes every other position.
         gate: the final non-linearity.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W) -> the same, dtype and memory format kept; with ``stride=1`` (N, C, L) and (N, C, D, H, W) too.
 
     Raises:
         InputError: ``hidden_channels`` or ``stride`` is below 1.
@@ -47,6 +47,8 @@ class GSoP(Recalibrate):
             raise InputError(f"hidden_channels is {hidden_channels}; accepted: 1 or more")
         if stride < 1:
             raise InputError(f"stride is {stride}; accepted: 1 or more")
+        if stride > 1:
+            self.ranks = (4,)
         d = hidden_channels
         self.squeeze = squeeze_stage("none")
         self.reduce = nn.Conv2d(channels, d, 1, stride=stride)

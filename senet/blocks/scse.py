@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.blocks.se import SqueezeExcite
-from senet.blocks.stages import Recalibrate, gate_stage, squeeze_stage, zero
+from senet.blocks.stages import Recalibrate, check_rank, gate_stage, squeeze_stage, zero
 from senet.blocks.width import Rounding
 from senet.errors import InputError
 
@@ -53,7 +53,7 @@ class SCSE(nn.Module):
         bias: whether cSE's layers have biases.
         combine: ``"max"`` or ``"add"``.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: both widths given, a width below 1, or an unknown ``combine``.
@@ -92,5 +92,6 @@ class SCSE(nn.Module):
             zero(self.cse.fc2, self.sse.conv)
 
     def forward(self, u: Tensor) -> Tensor:
+        check_rank(self, u)
         by_channel, by_position = self.cse(u), self.sse(u)
         return torch.maximum(by_channel, by_position) if self.combine == "max" else by_channel + by_position

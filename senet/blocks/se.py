@@ -46,7 +46,7 @@ class SqueezeExcite(Recalibrate):
         gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"hard_sigmoid_0.2"``,
             ``"double_sigmoid"``, ``"tanh"``, ``"relu"``.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: ``reduction`` and ``hidden_channels`` both given, or a width below 1.
@@ -96,7 +96,7 @@ class EffectiveSE(Recalibrate):
         channels: channels C of the map.
         gate: the final non-linearity.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
     """
 
     last = ("fc",)

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from senet.blocks.stages import Recalibrate
+from senet.blocks.stages import Recalibrate, check_rank
 from senet.blocks.width import Rounding, hidden_width
 from senet.errors import InputError
 from senet.kernels import reference
@@ -123,6 +123,7 @@ class SelectiveKernel(nn.Module):
         raise InputError("SelectiveKernel cannot start as the identity: it gates convolutions of the map, not the map")
 
     def forward(self, u: Tensor) -> Tensor:
+        check_rank(self, u, (4,))
         v = u.to(self.select.fc1.weight.dtype)
         selected = self.select(torch.cat([branch(v) for branch in self.branches], dim=1))
         parts = selected.chunk(len(self.branches), dim=1)

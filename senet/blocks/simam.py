@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from senet.blocks.stages import Recalibrate, gate_stage
 from senet.errors import InputError
 from senet.kernels import reference
+from senet.kernels.layout import pixels
 
 __all__ = ["SimAM"]
 
@@ -20,9 +21,9 @@ class InverseEnergy(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         wide = u.to(reference.accumulator_dtype(u.dtype))
-        d = (wide - wide.mean((2, 3), keepdim=True)).square()
-        others = max(u.shape[2] * u.shape[3] - 1, 1)
-        variance = d.sum((2, 3), keepdim=True) / others
+        positions = reference.positions(u)
+        d = (wide - wide.mean(positions, keepdim=True)).square()
+        variance = d.sum(positions, keepdim=True) / max(pixels(u) - 1, 1)
         return d / (4 * (variance + self.e_lambda)) + 0.5
 
 
@@ -45,7 +46,7 @@ class SimAM(Recalibrate):
         channels: channels C of the map; the block computes the same for any number.
         e_lambda: the lambda, above 0; the authors' 1e-4.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
 
     Raises:
         InputError: ``e_lambda`` is 0 or below.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from senet.blocks.stages import Gate, Recalibrate, gate_stage
 from senet.kernels import reference
+from senet.kernels.layout import pixels
 
 __all__ = ["SRM"]
 
@@ -17,13 +18,13 @@ EPS = 1e-5  # under the root, as in the authors' code
 
 
 class MeanStdSqueeze(nn.Module):
-    """Mean and standard deviation over positions, side by side: (N, C, H, W) -> (N, C, 2), at least float32."""
+    """Mean and standard deviation over positions: (N, C, H, W) -> (N, C, 2, 1), at least float32; of any rank."""
 
     def forward(self, u: Tensor) -> Tensor:
         wide = u.to(reference.accumulator_dtype(u.dtype))
-        one_pixel = u.shape[2] * u.shape[3] == 1
-        var, mean = torch.var_mean(wide, (2, 3), correction=0 if one_pixel else 1)
-        return torch.stack([mean, (var + EPS).sqrt()], dim=2)
+        one_pixel = pixels(u) == 1
+        var, mean = torch.var_mean(wide, reference.positions(u), correction=0 if one_pixel else 1, keepdim=True)
+        return torch.cat([mean, (var + EPS).sqrt()], dim=2)
 
 
 class SRM(Recalibrate):
@@ -45,7 +46,7 @@ class SRM(Recalibrate):
         channels: channels C of the map.
         gate: the final non-linearity.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
     """
 
     last = ("bn",)
@@ -60,8 +61,8 @@ class SRM(Recalibrate):
         self.register_load_state_dict_pre_hook(_accept_two_columns)
 
     def excite(self, z: Tensor) -> Tensor:
-        """Each channel's own layer, normalised: (N, C, 2) -> (N, C, 1, 1)."""
-        return self.bn(self.cfc(z).unsqueeze(-1))
+        """Each channel's own layer, normalised: (N, C, 2, 1) -> (N, C, 1, 1)."""
+        return self.bn(self.cfc(z.flatten(2)).unsqueeze(-1))
 
     def start_as_identity(self) -> None:
         """As :meth:`Recalibrate.start_as_identity`; the last layer is the norm. Before it, zeros become random.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from senet.errors import InputError
 from senet.kernels import reference
+from senet.kernels.layout import RANKS, planar
 
 __all__ = [
     "Activation",
@@ -20,6 +21,7 @@ __all__ = [
     "Recalibrate",
     "Squeeze",
     "activation_stage",
+    "check_rank",
     "excited",
     "gate_stage",
     "no_autocast",
@@ -34,14 +36,14 @@ Activation = Literal["relu", "silu", "gelu", "hard_swish", "leaky_relu"]
 
 
 class AvgSqueeze(nn.Module):
-    """Global average (eq. 2): (N, C, H, W) -> (N, C, 1, 1), at least float32."""
+    """Global average (eq. 2): (N, C, H, W) -> (N, C, 1, 1), at least float32; likewise of other ranks."""
 
     def forward(self, u: Tensor) -> Tensor:
         return reference.squeeze_avg(u)
 
 
 class MaxSqueeze(nn.Module):
-    """Global maximum (Table 11): (N, C, H, W) -> (N, C, 1, 1), at least float32."""
+    """Global maximum (Table 11): (N, C, H, W) -> (N, C, 1, 1), at least float32; likewise of other ranks."""
 
     def forward(self, u: Tensor) -> Tensor:
         return reference.squeeze_max(u)
@@ -154,19 +156,28 @@ class Recalibrate(nn.Module):
     autocast; where the block's own weights are of half precision, the excitation runs in that precision and
     squeeze and gate still in float32. float64 stays float64.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    A block that knows no neighbours of a position takes maps of sequences and of volumes too, with the same weights:
+    its squeeze is over all positions, and its excitation sees a sequence as one row, a volume as a plane of D * H rows.
+    ``ranks`` says which are taken.
+
+    Shapes: (N, C, H, W), or (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
+
+    Raises:
+        InputError: a map of a rank that is not among ``ranks``.
     """
 
     squeeze: nn.Module
     gate: nn.Module
     last: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = tuple(RANKS)
 
     def excite(self, z: Tensor) -> Tensor:
-        """From what the squeeze gives to logits: (N, C, 1, 1) or any shape that the map can be scaled by."""
+        """From what the squeeze gives, of rank 4, to logits: (N, C, 1, 1) or any shape that a map can be scaled by."""
         raise NotImplementedError(f"{type(self).__name__} defines no excitation")
 
     def gates(self, u: Tensor) -> Tensor:
-        """The gate s of a map: (N, C, 1, 1) for a global squeeze, in float32 or wider."""
+        """The gate s of a map: (N, C, 1, 1) for a global squeeze, and of the map's rank, in float32 or wider."""
+        check_rank(self, u, self.ranks)
         return excited(self, self.squeeze(u))
 
     def start_as_identity(self) -> None:
@@ -186,6 +197,20 @@ class Recalibrate(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         return reference.scale(u, self.gates(u))
+
+
+def check_rank(block: nn.Module, u: Tensor, ranks: tuple[int, ...] = tuple(RANKS)) -> None:
+    """Refuses a map that is none.
+
+    Raises:
+        InputError: the rank of ``u`` is not among ``ranks``.
+    """
+    # (A tracer's stand-in for a map knows no rank.)
+    if isinstance(u, Tensor) and u.ndim not in ranks:
+        accepted = ", ".join(RANKS[rank] for rank in ranks)
+        raise InputError(
+            f"{type(block).__name__} got a map of shape {tuple(u.shape)}, rank {u.ndim}; accepted: {accepted}"
+        )
 
 
 def zero(*layers: nn.Module) -> None:
@@ -213,13 +238,20 @@ def excited(block: Excites, z: Tensor, **sizes: int) -> Tensor:
 
     Args:
         block: the block.
-        z: what its squeeze gave.
+        z: what its squeeze gave, of the map's rank.
         sizes: what else its excitation takes, such as the map's height.
+
+    Returns:
+        The gate, of the map's rank.
     """
     with no_autocast(z.device.type):
         weights = next(block.parameters(), None)
-        logits = block.excite(z if weights is None else z.to(weights.dtype), **sizes)
-        return block.gate(logits.to(z.dtype))
+        seen = z if weights is None else z.to(weights.dtype)
+        if z.ndim not in (3, 5):
+            return block.gate(block.excite(seen, **sizes).to(z.dtype))
+        s = block.gate(block.excite(planar(seen), **sizes).to(z.dtype))  # its 1x1 convolutions know two axes
+        is_global = s.shape[2:].numel() == 1
+        return s.reshape(*s.shape[:2], *((1,) * (z.ndim - 2) if is_global else z.shape[2:]))
 
 
 def no_autocast(device_type: str) -> AbstractContextManager[object]:

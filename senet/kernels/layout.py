@@ -14,8 +14,9 @@ from torch import Tensor
 from senet.errors import InputError
 from senet.kernels.reference import accumulator_dtype
 
-__all__ = ["coefficients", "dense", "empty_as", "memory_format", "packed", "pixels", "shaped"]
+__all__ = ["RANKS", "coefficients", "dense", "empty_as", "memory_format", "packed", "pixels", "planar", "shaped"]
 
+RANKS = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -46,8 +47,13 @@ def dense(x: Tensor, like: Tensor | None = None) -> Tensor:
     """
     x = _with_rows(x)
     last = memory_format(x if like is None else _with_rows(like)) != torch.contiguous_format
-    x = x.contiguous(memory_format=_CHANNELS_LAST[x.ndim] if last else torch.contiguous_format)
-    return x.flatten(2, 3) if x.ndim == 5 else x  # depth and height follow each other in both formats
+    return planar(x.contiguous(memory_format=_CHANNELS_LAST[x.ndim] if last else torch.contiguous_format))
+
+
+def planar(x: Tensor) -> Tensor:
+    """The map with two spatial axes: a view where it is dense, since depth and height follow each other in memory."""
+    x = _with_rows(x)
+    return x.flatten(2, 3) if x.ndim == 5 else x
 
 
 def shaped(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -76,8 +82,6 @@ def coefficients(x: Tensor) -> Tensor:
 
 def _with_rows(x: Tensor) -> Tensor:
     """The map, with a height of 1 if it has none: PyTorch has channels-last formats for two or three axes."""
-    if x.ndim not in (3, 4, 5):
-        raise InputError(
-            f"the map has shape {tuple(x.shape)}, rank {x.ndim}; accepted: (N, C, L), (N, C, H, W), (N, C, D, H, W)"
-        )
+    if x.ndim not in RANKS:
+        raise InputError(f"the map has shape {tuple(x.shape)}, rank {x.ndim}; accepted: {', '.join(RANKS.values())}")
     return x.unsqueeze(2) if x.ndim == 3 else x

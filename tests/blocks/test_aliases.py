@@ -32,6 +32,25 @@ def test_loads_inside_a_network_and_changes_nothing_given():
     assert set(state) == before
 
 
+@pytest.mark.parametrize("axes", [1, 3])
+def test_loads_what_networks_of_sequences_and_volumes_keep(axes):
+    one, other = SqueezeExcite(32, reduction=4), SqueezeExcite(32, reduction=4)
+    state = {
+        key: value.reshape(*value.shape[:2], *(1,) * axes) if value.ndim == 4 else value
+        for key, value in stored(one, ALIASES[0], linear=False).items()
+    }
+    other.load_state_dict(state, strict=True)
+    x = torch.randn(2, 32, *(5,) * axes)
+    assert torch.equal(one(x), other(x))
+
+
+def test_a_convolution_with_neighbours_is_not_taken_for_one_without():
+    block = SqueezeExcite(32, reduction=4)
+    state = {**block.state_dict(), "fc1.weight": torch.zeros(8, 32, 3)}
+    with pytest.raises(RuntimeError, match="size mismatch for fc1.weight"):
+        block.load_state_dict(state)
+
+
 def test_what_is_missing_is_still_missing():
     block = SqueezeExcite(32)
     state = stored(block, ALIASES[0], linear=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import re
 import runpy
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import nn
 
 import senet
 from senet.analysis.complexity import count
-from senet.blocks import BLOCKS, Recalibrate, create_block
+from senet.blocks import BLOCKS, Recalibrate, create_block, start_as_identity
 from senet.blocks.global_context import ContextSum
 from senet.errors import InputError
 from senet.models import create_model
@@ -60,8 +61,35 @@ NETWORKS = {
 # Whose gate is a function of the map's global average alone.
 OF_THE_AVERAGE = {"se", "ese", "eca", "ge"}
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "blocks.py"))
-ALL = pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
-FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+# Sizes of maps, and those that know no neighbours of a position: they take sequences and volumes too.
+PLANE, SEQUENCE, VOLUME = (5, 7), (11,), (2, 3, 5)
+TWO_AXES = {"cbam", "coord", "fca", "sk", "bam"}
+
+
+def of_any_rank(name, options):
+    return name not in TWO_AXES and not {"extent", "gather", "stride"} & set(options)
+
+
+ALL = pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        (name, options, size)
+        for name, options in OPTIONS
+        for size in ([PLANE, SEQUENCE, VOLUME] if of_any_rank(name, options) else [PLANE])
+    ],
+    ids=str,
+)
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def formats(u):
+    """The memory formats that PyTorch has for a map."""
+    return [torch.contiguous_format, *([CHANNELS_LAST[u.ndim]] if u.ndim in CHANNELS_LAST else [])]
+
+
+def in_plane(u):
+    """A map of any rank with two axes, as a block that knows no neighbours may see it."""
+    return u.unsqueeze(2) if u.ndim == 3 else u.flatten(2, 3) if u.ndim == 5 else u
 
 
 def pooled(u):
@@ -173,20 +201,28 @@ def test_every_block_is_covered():
 
 
 @ALL
-@FORMATS
-def test_gradients(name, options, memory_format, randomise):
+def test_gradients(name, options, size, randomise):
     block = built(name, options, randomise, channels=3).double()
     names = [key for key, _ in block.named_parameters()]
-    u = torch.randn(2, 3, 5, 7, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    u = torch.randn(2, 3, *size, dtype=torch.float64)
 
     def function(u, *parameters):
         return torch.func.functional_call(block, dict(zip(names, parameters, strict=True)), (u,))
 
-    assert torch.autograd.gradcheck(function, (u, *block.parameters()))
+    for memory_format in formats(u):
+        v = u.clone(memory_format=memory_format).requires_grad_()
+        assert torch.autograd.gradcheck(function, (v, *block.parameters()))
 
 
-@ALL
-@pytest.mark.parametrize("size", [(1, 1, 1, 1), (1, 5, 1, 1), (1, 1, 3, 11), (2, 5, 13, 1)], ids=str)
+SMALL = [(1, 1, 1, 1), (1, 5, 1, 1), (1, 1, 3, 11), (2, 5, 13, 1)]
+SMALLER = [(1, 1, 1), (2, 5, 13), (1, 5, 1, 1, 1), (2, 1, 1, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [(*block, size) for block in OPTIONS for size in SMALL + (SMALLER if of_any_rank(*block) else [])],
+    ids=str,
+)
 def test_gradients_of_small_maps(name, options, size, randomise):
     options = {**options, "map_size": size[2:]} if "map_size" in options else options
     block = built(name, options, randomise, channels=size[1]).double().eval()
@@ -195,26 +231,26 @@ def test_gradients_of_small_maps(name, options, size, randomise):
 
 
 @ALL
-def test_channels_last_gives_the_same(name, options, randomise):
+def test_channels_last_gives_the_same(name, options, size, randomise):
     results = []
     block = built(name, options, randomise).double()  # what norms of few averages give back is ill-conditioned
-    u = torch.randn(2, 5, 5, 7, dtype=torch.float64)
+    u = torch.randn(2, 5, *size, dtype=torch.float64)
     upstream = torch.randn_like(u)
-    for memory_format in (torch.contiguous_format, torch.channels_last):
+    for memory_format in formats(u):
         twin = copy.deepcopy(block)
         v = u.clone(memory_format=memory_format).requires_grad_()
         x = twin(v)
         assert x.is_contiguous(memory_format=memory_format)
         x.backward(upstream)
         results.append([x, v.grad, *(p.grad for p in twin.parameters()), *twin.buffers()])
-    for one, other in zip(*results, strict=True):
+    for one, other in zip(results[0], results[-1], strict=True):
         torch.testing.assert_close(one, other)
 
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("weights", ["float32 under autocast", "half"])
-def test_gates_are_computed_in_float32(name, options, dtype, weights, randomise):
+def test_gates_are_computed_in_float32(name, options, size, dtype, weights, randomise):
     block = built(name, options, randomise)
     block = block if weights == "float32 under autocast" else block.to(dtype)
     seen = []
@@ -223,7 +259,7 @@ def test_gates_are_computed_in_float32(name, options, dtype, weights, randomise)
             excitation = [child for child in module.modules() if isinstance(child, (nn.Conv1d, nn.Conv2d))]
             for stage in (module.squeeze, module.gate, *(excitation if weights != "half" else ())):
                 stage.register_forward_hook(lambda stage, args, output: seen.append(output.dtype))
-    u = torch.randn(2, 5, 5, 7).to(dtype)
+    u = torch.randn(2, 5, *size).to(dtype)
     with torch.autocast("cpu", dtype=dtype, enabled=weights != "half"):
         assert block(u).dtype == dtype
         assert block(u.float()).dtype == torch.float32
@@ -231,43 +267,114 @@ def test_gates_are_computed_in_float32(name, options, dtype, weights, randomise)
     assert set(seen) == {torch.float32}
 
 
-@pytest.mark.parametrize("name", sorted(BLOCKS))
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        (name, size)
+        for name in sorted(BLOCKS)
+        for size in ([(13, 17), (211,), (5, 7, 11)] if of_any_rank(name, {}) else [(13, 17)])
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_errs_at_most_twice_what_plain_pytorch_errs(name, dtype, autocast, randomise, assert_agrees):
+def test_errs_at_most_twice_what_plain_pytorch_errs(name, size, dtype, autocast, randomise, assert_agrees):
     block = built(name, {}, randomise, channels=32).eval()
     half = block if autocast else copy.deepcopy(block).to(dtype)
-    u = (torch.randn(2, 32, 13, 17) + 1).to(dtype)
+    u = (torch.randn(2, 32, *size) + 1).to(dtype)
     exact = copy.deepcopy(half).double()(u.double())
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=autocast and dtype != torch.float32):
-        assert_agrees(half(u), PLAIN[name](half, u), exact)
+        assert_agrees(half(u), PLAIN[name](half, in_plane(u)).view_as(u), exact)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [SEQUENCE, VOLUME], ids=str)
+@pytest.mark.parametrize("name", sorted(set(BLOCKS) - TWO_AXES))
+def test_sequences_and_volumes_agree_with_the_equations(name, size, training, randomise):
+    block = built(name, {}, randomise, channels=6).double().train(training)
+    twin = copy.deepcopy(block)
+    u = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn_like(u)
+    x, plain = block(u), PLAIN[name](twin, in_plane(u)).view_as(u)
+    torch.testing.assert_close(x, plain)
+    found = torch.autograd.grad(x, [u, *block.parameters()], upstream)
+    wanted = torch.autograd.grad(plain, [u, *twin.parameters()], upstream)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(block.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        (name, options, size)
+        for name, options in OPTIONS
+        for size in (PLANE, SEQUENCE, VOLUME)
+        if issubclass(BLOCKS[name], Recalibrate) and (size == PLANE or of_any_rank(name, options))
+    ],
+    ids=str,
+)
+def test_gates_are_of_the_rank_of_the_map(name, options, size, randomise):
+    block = built(name, options, randomise).eval()
+    u = torch.randn(2, 5, *size)
+    s = block.gates(u)
+    assert s.ndim == u.ndim
+    assert s.dtype == torch.float32
+    assert torch.equal(s * u, block(u))
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
+@pytest.mark.parametrize("size", [(), (7,), (2, 5, 7), (2, 3, 5, 7)], ids=str)
+def test_maps_of_other_ranks_are_refused(name, options, size):
+    block, u = create_block(name, 5, options).eval(), torch.randn(2, 5, *size)
+    taken = ["(N, C, L)", "(N, C, H, W)", "(N, C, D, H, W)"] if of_any_rank(name, options) else ["(N, C, H, W)"]
+    if len(taken) > 1 and u.ndim in (3, 5):
+        assert block(u).shape == u.shape
+    else:
+        wanted = re.escape(f"got a map of shape {tuple(u.shape)}, rank {u.ndim}; accepted: {', '.join(taken)}")
+        with pytest.raises(InputError, match=rf"{wanted}$"):
+            block(u)
+
+
+@pytest.mark.parametrize("size", [SEQUENCE, VOLUME], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(n, o) for n, o in OPTIONS if of_any_rank(n, o) and (n, o) not in [("simam", {}), ("ge", {})]],  # what has weights
+    ids=str,
+)
+def test_sequences_and_volumes_start_as_they_are(name, options, size, randomise):
+    block = built(name, options, randomise)
+    start_as_identity(block)
+    u = torch.randn(2, 5, *size)
+    assert torch.equal(block(u), u)
 
 
 @ALL
 @pytest.mark.parametrize("autocast", [False, True])
-def test_compiles_into_one_graph(name, options, autocast, randomise):
+def test_compiles_into_one_graph(name, options, size, autocast, randomise):
     block = built(name, options, randomise).eval()
     torch.compiler.reset()  # all blocks share one forward, and eight compiled forms of one function are the limit
     compiled = torch.compile(copy.deepcopy(block), fullgraph=True, backend="aot_eager")
     for dtype in (torch.bfloat16, torch.float32) if autocast else (torch.float32,):
-        u = torch.randn(2, 5, 5, 7).to(dtype)
+        u = torch.randn(2, 5, *size).to(dtype)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             torch.testing.assert_close(compiled(u), block(u))
 
 
 @ALL
-def test_is_exported(name, options, randomise):
+def test_is_exported(name, options, size, randomise):
     block = built(name, options, randomise).eval()
     batch = torch.export.Dim("batch", min=1, max=16)
-    program = torch.export.export(block, (torch.randn(2, 5, 5, 7),), dynamic_shapes=({0: batch},))
-    u = torch.randn(3, 5, 5, 7)
+    program = torch.export.export(block, (torch.randn(2, 5, *size),), dynamic_shapes=({0: batch},))
+    u = torch.randn(3, 5, *size)
     torch.testing.assert_close(program.module()(u), block(u))
 
 
 @ALL
-def test_copies_are_independent(name, options, randomise):
+def test_copies_are_independent(name, options, size, randomise):
     block = built(name, options, randomise).eval()
-    u = torch.randn(2, 5, 5, 7)
+    u = torch.randn(2, 5, *size)
     before = block(u)
     twin = copy.deepcopy(block)
     assert torch.equal(twin(u), before)
@@ -279,18 +386,18 @@ def test_copies_are_independent(name, options, randomise):
 
 
 @ALL
-def test_runs_on_the_meta_device(name, options):
+def test_runs_on_the_meta_device(name, options, size):
     with torch.device("meta"):
         block = create_block(name, 5, options)
-        x = block(torch.empty(2, 5, 5, 7))
+        x = block(torch.empty(2, 5, *size))
     assert x.is_meta
-    assert x.shape == (2, 5, 5, 7)
+    assert x.shape == (2, 5, *size)
 
 
 @ALL
-def test_does_not_touch_its_input(name, options, randomise):
+def test_does_not_touch_its_input(name, options, size, randomise):
     block = built(name, options, randomise)
-    u = torch.randn(2, 5, 5, 7)
+    u = torch.randn(2, 5, *size)
     before = u.clone()
     block(u)
     assert torch.equal(u, before)
