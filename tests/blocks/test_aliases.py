@@ -47,7 +47,7 @@ def test_loads_what_networks_of_sequences_and_volumes_keep(axes):
 def test_a_convolution_with_neighbours_is_not_taken_for_one_without():
     block = SqueezeExcite(32, reduction=4)
     state = {**block.state_dict(), "fc1.weight": torch.zeros(8, 32, 3)}
-    with pytest.raises(RuntimeError, match="size mismatch for fc1.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for fc1\.weight"):
         block.load_state_dict(state)
 
 
