@@ -62,16 +62,25 @@ def test_operators_keep_the_rules_of_operators(number, shape, layout):
     torch.library.opcheck(operator, given, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 
 
+OF_RANK = {
+    3: (nn.BatchNorm1d, nn.Conv1d),
+    4: (nn.BatchNorm2d, nn.Conv2d),
+    5: (nn.BatchNorm3d, nn.Conv3d),
+}
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (2, 6, 11), (2, 6, 3, 2, 5)], ids=str)
 @pytest.mark.parametrize("kind", ["tail", "gated", "project"])
-def test_sites_run_on_interpreted_triton_kernels(kind, interpreted, as_on_a_gpu, monkeypatch):
+def test_sites_run_on_interpreted_triton_kernels(kind, shape, interpreted, as_on_a_gpu, monkeypatch):
     """What the operators return is theirs alone: views, which the sweeps' own tests let pass, are refused here."""
-    norm, conv = nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1)
+    batch_norm, convolution = OF_RANK[len(shape)]
+    norm, conv = batch_norm(6), convolution(6, 4, 1)
 
     def run() -> list[torch.Tensor]:
         torch.manual_seed(0)
-        x, shortcut = maps(2)
+        x, shortcut = maps(2, shape)
         site = open_site(x, norm, "none" if kind == "tail" else "silu")
-        s = pooled(site).sigmoid()
+        s = pooled(site, x.ndim).sigmoid()
         if kind == "tail":
             out = close_tail(site, s, shortcut, relu=True)
         else:
