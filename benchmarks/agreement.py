@@ -50,6 +50,7 @@ def measured(build: Callable[[], nn.Module], inputs: Inputs, *, example: bool = 
         "parameters": sum(p.numel() for p in model.parameters()),
         "gates": kinds.get("average", 0),
         "more": kinds.get("more", 0),
+        "last": kinds.get("last", 0),
         "calls": sum(product.calls for product in products),
         "inputs": [[list(x.shape) for x in tree_leaves(args) if isinstance(x, Tensor)] for args in inputs],
     }
@@ -115,7 +116,7 @@ def _said(products: Sequence[Product], taken: Any, left: Any, norms: Any) -> dic
         "left": dict(Counter(row[2] for row in average.values() if not row[1])),
         "silent": [product.path for product in told.silent if product.kind == "average"],
         "others": [[path, rows[int(at)][2]] for path, at in told.others][:10],
-        "more_taken": sum(row[1] for product, row in said.items() if product.kind == "more"),
+        "more_taken": sum(row[1] for product, row in said.items() if product.kind != "average"),
         "norms": sum(path in norms for path, _ in taken),
     }
 

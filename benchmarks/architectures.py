@@ -50,18 +50,15 @@ def build(name: str) -> nn.Module:
     if not source:
         return timm.create_model(rest)
     # Segmentation networks would load weights of their backbone otherwise.
-    backbone = {"weights_backbone": None} if "segmentation" in _module(rest) else {}
+    segments = "segmentation" in torchvision.models.get_model_builder(rest).__module__
+    backbone = {"weights_backbone": None} if segments else {}
     return torchvision.models.get_model(rest, weights=None, **backbone)
 
 
-def _module(name: str) -> str:
-    return torchvision.models.get_model_builder(name).__module__
-
-
 def names() -> list[str]:
-    """All architectures that take images, or batches of clips, and nothing else."""
+    """All architectures that take a batch of images and nothing else."""
     models = torchvision.models
-    theirs = [name for room in (models, models.segmentation, models.video) for name in models.list_models(room)]
+    theirs = [name for room in (models, models.segmentation) for name in models.list_models(room)]
     return timm.list_models() + [f"torchvision:{name}" for name in theirs]
 
 
@@ -74,13 +71,12 @@ def _on_meta(name: str) -> nn.Module | None:
         return None
 
 
-def _inputs(name: str, model: nn.Module) -> Iterator[Sequence[tuple[int, ...]]]:
+def _inputs(model: nn.Module) -> Iterator[Sequence[tuple[int, ...]]]:
     """Shapes to try: two sizes and batches, small ones first, then the size that a network states."""
     stated = getattr(model, "pretrained_cfg", None) or {}
     channels, *own = stated.get("input_size", (3, 224, 224))
-    clip = (8,) if name.startswith("torchvision:") and "video" in _module(name.partition(":")[2]) else ()
     for one, other in (*SIZES, (tuple(own), tuple(own))):
-        yield (2, channels, *clip, *one), (3, channels, *clip, *other)
+        yield (2, channels, *one), (3, channels, *other)
 
 
 def _takes(model: nn.Module, shape: tuple[int, ...]) -> bool:
@@ -100,27 +96,28 @@ def searched(name: str, largest: float) -> dict[str, Any] | None:
     parameters = None if model is None else sum(p.numel() for p in model.parameters())
     if parameters is not None and parameters > largest:
         return None
-    on_meta = next((s for s in _inputs(name, model) if all(_takes(model, x) for x in s)), None) if model else None
+    on_meta = next((s for s in _inputs(model) if all(_takes(model, x) for x in s)), None) if model else None
     row: dict[str, Any] = {"name": name, "parameters": parameters, "gates": 0, "more": 0}
     if on_meta is None or may_have_gates(model, torch.zeros(on_meta[0], device="meta")):
         model = build(name).eval()
         row["parameters"] = sum(p.numel() for p in model.parameters())
         if row["parameters"] > largest:
             return None
-        shapes = next((s for s in _inputs(name, model) if all(_takes(model, x) for x in s)), None)
+        shapes = next((s for s in _inputs(model) if all(_takes(model, x) for x in s)), None)
         if shapes is None:
             return row | {"error": "takes no size that was tried"} | VERSIONS
         x = torch.randn(shapes[0], dtype=torch.float64)
         kinds = counted(gated_products(prepared(model, x), x))
-        row |= {"gates": kinds.get("average", 0), "more": kinds.get("more", 0), "inputs": shapes}
+        row |= {"gates": kinds.get("average", 0), "more": kinds.get("more", 0), "last": kinds.get("last", 0)}
+        row["inputs"] = shapes
     return row | {"seconds": round(time.process_time() - start, 1)} | VERSIONS
 
 
-def search(largest: float) -> None:
-    """Searches the architectures that were not searched yet, in these versions of timm and torchvision."""
+def search(largest: float, wanted: Sequence[str]) -> None:
+    """Searches architectures that were not searched yet, in these versions of timm and torchvision."""
     done = newest(GATED)
     used = ("timm", "torchvision")
-    for name in names():
+    for name in wanted or names():
         if all(done.get(name, {}).get(package) == VERSIONS[package] for package in used):
             continue
         try:
@@ -133,8 +130,8 @@ def search(largest: float) -> None:
         gc.collect()
 
 
-def line(gated: dict[str, Any]) -> dict[str, Any]:
-    """The row of one architecture; an error is a result too."""
+def line(gated: dict[str, Any], at: str) -> dict[str, Any]:
+    """The row of one architecture, measured at a commit; an error is a result too."""
     warnings.filterwarnings("ignore")  # timm's, about its own
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -144,13 +141,13 @@ def line(gated: dict[str, Any]) -> dict[str, Any]:
         found = measured(lambda: build(gated["name"]), inputs)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"[:300]}
-    return about | found | VERSIONS | {"commit": commit()}
+    return about | found | VERSIONS | {"commit": at}
 
 
 def main() -> None:
     """Takes the architectures that have no row of this state of senet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="architectures; none: all that have no row of this state")
+    parser.add_argument("names", nargs="*", help="architectures; none: all without a row of this state")
     parser.add_argument("--largest", type=float, default=150, help="million parameters, each held thrice in float64")
     parser.add_argument("--count", type=int, help="the smallest so many only")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time, a process each")
@@ -160,9 +157,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # timm's, about its own
     torch.set_num_threads(1)
     if options.search:
-        search(options.largest * 1e6)
+        search(options.largest * 1e6, options.names)
         return
-    gated = [row for row in newest(GATED).values() if row["gates"] + row.get("more", 0)]
+    gated = [row for row in newest(GATED).values() if row["gates"] + row.get("more", 0) + row.get("last", 0)]
     gated.sort(key=lambda row: (row["parameters"], row["name"]))
     gated = [row for row in gated if row["parameters"] <= options.largest * 1e6][: options.count]
     if options.keep:
@@ -170,17 +167,17 @@ def main() -> None:
     is_stale, done = stale(), newest(RESULTS)
     left_out = {name for name, row in done.items() if options.keep or not is_stale(row)}
     todo = [row for row in gated if (row["name"] in options.names if options.names else row["name"] not in left_out)]
-    for at, row in enumerate(_lines(todo, options.jobs), 1):
+    for at, row in enumerate(_lines(todo, commit(), options.jobs), 1):
         put(RESULTS, row)
         print(f"{at} of {len(todo)}: {json.dumps(row)}", flush=True)
 
 
-def _lines(todo: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+def _lines(todo: Sequence[dict[str, Any]], commit: str, jobs: int) -> Iterator[dict[str, Any]]:
     if jobs == 1:
-        yield from map(line, todo)
+        yield from (line(row, commit) for row in todo)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
-        for done in as_completed([pool.submit(line, row) for row in todo]):
+        for done in as_completed([pool.submit(line, row, commit) for row in todo]):
             yield done.result()
 
 

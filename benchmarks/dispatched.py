@@ -40,7 +40,8 @@ class Product:
     Attributes:
         path: the innermost module whose forward dispatched it; "" is the network itself.
         index: which of the gated products of one call of that module it is, from 0.
-        kind: ``"average"`` if the gate depends on the input through the average alone; ``"more"`` if it sees more.
+        kind: ``"average"`` if the gate depends on the input through the average alone; ``"more"`` if it sees more;
+            ``"last"`` if the map has its channels last, (N, *space, C).
         shape: of the map.
         calls: how often it was dispatched, for a module may be called several times.
     """
@@ -155,13 +156,22 @@ class _Watch(TorchDispatchMode):
         if not (isinstance(u, Tensor) and isinstance(gate, Tensor) and u.is_floating_point() and 3 <= u.ndim <= 5):
             return None
         parents = self._parents(gate)
-        if not parents or not self._parents(u) or u.shape[2:].numel() < 2 or not _may_gate(gate, u):
+        if not parents or not self._parents(u):
+            return None
+        kind = self._seen(u, gate, parents, range(2, u.ndim))
+        if kind is None and self._seen(u, gate, parents, range(1, u.ndim - 1)):
+            return "last"
+        return kind
+
+    def _seen(self, u: Tensor, gate: Tensor, parents: Sequence[_Value], space: range) -> str | None:
+        """The same, of a map whose pixels lie along some axes."""
+        if math.prod(u.shape[axis] for axis in space) < 2 or not _may_gate(gate, u, space):
             return None
         if self.shapes_alone:
-            return "shape"
-        if not _one_a_channel(gate):
+            return "average"
+        if not _one_a_channel(gate, space):
             return None
-        average = u.detach().mean(tuple(range(2, u.ndim)))
+        average = u.detach().mean(tuple(space))
         allowed = _RTOL * float(u.detach().abs().max())
         if float(average.abs().max()) <= 1e3 * allowed:  # as good as zero: everything small would be it
             return None
@@ -186,17 +196,17 @@ def _numbers(tensor: Tensor, largest: int) -> Tensor | None:
     return tensor.detach().clone() if numel <= _KEPT or numel < min(largest, _REDUCED) else None
 
 
-def _may_gate(gate: Tensor, u: Tensor) -> bool:
+def _may_gate(gate: Tensor, u: Tensor, space: range) -> bool:
     """Whether a value has the shape of a gate, or one that a gate was expanded to."""
-    if gate.ndim != u.ndim or gate.shape[:2] != u.shape[:2]:
+    if gate.ndim != u.ndim:
         return False
-    return all(gate.shape[axis] in (1, u.shape[axis]) for axis in range(2, u.ndim))
+    return all(gate.shape[axis] == n or (axis in space and gate.shape[axis] == 1) for axis, n in enumerate(u.shape))
 
 
-def _one_a_channel(gate: Tensor) -> bool:
+def _one_a_channel(gate: Tensor, space: range) -> bool:
     """Whether a value has one number for each channel of each image, also where it was expanded over the map."""
     numbers = gate.detach()
-    for axis in range(2, gate.ndim):
+    for axis in space:
         first = numbers.narrow(axis, 0, 1)
         last = numbers.narrow(axis, numbers.shape[axis] - 1, 1)
         if not torch.equal(first, last) or not bool((numbers == first).all()):
@@ -370,7 +380,8 @@ def account(products: Iterable[Product], rows: Iterable[tuple[str, str]]) -> Acc
 
 def _distance(product: str, path: str) -> int | None:
     """Steps between two modules of which one is around the other, or both are the same; None for others."""
-    one, other = (tuple(filter(None, each.partition(":")[0].split("."))) for each in (product, path))
+    path = path.partition(":")[0].removeprefix("the model")  # as reports call it; of a second gate the name ends in :2
+    one, other = (tuple(filter(None, each.split("."))) for each in (product, path))
     common = min(len(one), len(other))
     return abs(len(one) - len(other)) if one[:common] == other[:common] else None
 

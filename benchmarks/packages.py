@@ -115,9 +115,6 @@ NETWORKS = {
         in_channels=3,
         shapes=VOLUMES,
     ),
-    "monai QuickNAT with SE": _of(
-        *("monai", f"{_MONAI}:Quicknat"), num_channels=3, num_classes=5, num_filters=16, se_block="CSSE"
-    ),
     "geffnet mixnet_s": _of("geffnet", "geffnet:mixnet_s", pretrained=False),
     "geffnet mobilenetv3_large_100": _of("geffnet", "geffnet:mobilenetv3_large_100", pretrained=False),
     "geffnet efficientnet_b0": _of("geffnet", "geffnet:efficientnet_b0", pretrained=False),
@@ -205,8 +202,8 @@ NETWORKS = {
 }
 
 
-def row(name: str) -> dict[str, Any]:
-    """The row of a network; an error is a result too."""
+def row(name: str, at: str) -> dict[str, Any]:
+    """The row of a network, measured at a commit; an error is a result too."""
     network = NETWORKS[name]
     about = {"name": name, "package": network.package, "version": version(network.package)}
     torch.manual_seed(0)
@@ -215,7 +212,7 @@ def row(name: str) -> dict[str, Any]:
         found = measured(lambda: _fresh(network), inputs, example=True)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"[:300]}
-    return about | found | {"torch": torch.__version__, "commit": commit()}
+    return about | found | {"torch": torch.__version__, "commit": at}
 
 
 def _fresh(network: Network) -> nn.Module:
@@ -232,14 +229,15 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")  # the packages', about themselves
     torch.set_num_threads(1)
-    done, is_stale = newest(RESULTS), stale()
+    # Once, for it is this state that is loaded, whatever is committed meanwhile
+    at, done, is_stale = commit(), newest(RESULTS), stale()
     if options.keep:
         print("marked:", *mark(RESULTS))
     for name in NETWORKS:
         wanted = any(word in name for word in options.names)
         fresh = name in done and (options.keep or not is_stale(done[name]))
         if wanted or (not options.names and not fresh):
-            found = row(name)
+            found = row(name, at)
             print(json.dumps(found), flush=True)
             if not options.dry:
                 put(RESULTS, found)

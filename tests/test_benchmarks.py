@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import os
@@ -10,9 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
+import senet
 from senet.kernels.triton_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -190,10 +195,100 @@ def test_a_twin_is_stripped_where_timm_has_none(gpu):
     assert plain != se
 
 
-@pytest.mark.parametrize("name", ["architectures", "gates"])
+@pytest.mark.parametrize("name", ["architectures", "gates", "packages"])
 def test_pages_say_what_was_measured(name):
     tool = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), f"run python tools/{name}.py"
+
+
+class Gated(nn.Module):
+    """A network with one gate, written out in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        u = self.norm(self.conv(x)).relu()
+        return (u * self.fc(u.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3))
+
+
+class TestAgreement:
+    """What benchmarks/architectures.py and benchmarks/packages.py say of a network."""
+
+    @pytest.fixture
+    def agreement(self, monkeypatch):
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("agreement")
+
+    @pytest.fixture
+    def measured(self, agreement):
+        inputs = [(torch.randn(2, 3, 8, 12, dtype=torch.float64),), (torch.randn(3, 3, 12, 8, dtype=torch.float64),)]
+        return lambda: agreement.measured(Gated, inputs, example=True)
+
+    def test_a_gate_is_taken_and_numbers_agree(self, measured):
+        row = measured()
+        assert (row["gates"], row["more"], row["last"]) == (1, 0, 0)
+        for verb in ("fuse", "fold", "record"):
+            assert (row[verb]["taken"], row[verb]["silent"], row[verb]["others"]) == (1, [], [])
+            assert row[verb]["evaluation"] <= 1e-12
+        assert row["fuse"]["training"] <= 1e-12
+        assert row["fuse"]["restored"]
+        assert "rounding" not in row
+
+    def test_wrong_numbers_and_silence_are_seen(self, measured, monkeypatch):
+        def silent(model, example):
+            copied = copy.deepcopy(model)
+            with torch.no_grad():
+                copied.conv.weight[0] *= 1 + 1e-7
+            return copied
+
+        monkeypatch.setattr(senet, "fold", silent)
+        monkeypatch.setattr(senet, "report", lambda _: SimpleNamespace(taken=[], left=[]))
+        row = measured()
+        assert row["fold"]["silent"] == [""]
+        assert 1e-9 < row["fold"]["evaluation"] < 1e-5
+        assert 0 < row["rounding"]["evaluation"] < 1e-12
+
+    def test_a_verb_that_raises_is_a_result(self, measured, monkeypatch):
+        monkeypatch.setattr(senet, "fold", lambda *_, **__: 1 / 0)
+        row = measured()
+        assert row["fold"] == {"error": "ZeroDivisionError: division by zero"}
+        assert row["record"]["taken"] == 1
+
+    def test_rows_take_the_place_of_older_ones(self, agreement, tmp_path):
+        path = tmp_path / "rows.jsonl"
+        for row in ({"name": "a", "n": 1}, {"name": "b", "n": 2}, {"name": "a", "n": 3}):
+            agreement.put(path, row)
+        assert agreement.newest(path) == {"a": {"name": "a", "n": 3}, "b": {"name": "b", "n": 2}}
+        assert len(path.read_text().splitlines()) == 2
+
+    def test_rows_grow_stale(self, agreement, tmp_path, monkeypatch):
+        def git(*arguments):
+            who = ("-c", "user.name=a", "-c", "user.email=a@b")
+            done = subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+            return done.stdout.strip()
+
+        def commit(name):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+            git("add", name)
+            git("commit", "-m", name)
+            return git("rev-parse", "--short", "HEAD")
+
+        git("init")
+        monkeypatch.setattr(agreement, "ROOT", tmp_path)
+        old, new, other = commit("senet/surgery/a.py"), commit("senet/kernels/b.py"), commit("docs/c.md")
+        rows = tmp_path / "rows.jsonl"
+        for name, at in {"old": old, "new": new, "other": other, "dirty": f"{new}-dirty"}.items():
+            agreement.put(rows, {"name": name, "commit": at})
+        agreement.put(rows, {"name": "none"})
+        assert set(agreement.mark(rows)) == {"old", "dirty", "none"}
+        assert {name for name, row in agreement.newest(rows).items() if row.get("stale")} == {"old", "dirty", "none"}
+        assert agreement.commit() == other
+        (tmp_path / "senet" / "d.py").write_text("")
+        assert agreement.commit() == f"{other}-dirty"
 
 
 def test_the_page_on_free_se_says_what_was_measured():
