@@ -89,7 +89,8 @@ def _exceptions(rows: Sequence[Row]) -> list[str]:
     found: dict[str, dict[str, float]] = {}
     for row in rows:
         for reason, count in _reasons(row):
-            found.setdefault(reason, {})[row["name"]] = count
+            names = found.setdefault(reason, {})
+            names[row["name"]] = names.get(row["name"], 0) + count
     return [
         f"- {reason}: {', '.join(f'{name} ({count})' for name, count in sorted(names.items()))}"
         for reason, names in sorted(found.items())
