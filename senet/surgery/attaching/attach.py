@@ -19,6 +19,7 @@ from senet.surgery.report import Report, forget, keep
 
 __all__ = ["attach", "detach"]
 
+
 def attach(
     model: nn.Module,
     block: str = "se",
@@ -39,8 +40,8 @@ def attach(
     are the neighbour's. :func:`detach` undoes it exactly, and :func:`~senet.surgery.report.report` says what was done.
 
     Args:
-        model: any module, of any package, that gives maps (N, C, ...) somewhere: signals, images or volumes. Compile it, fuse it, fold it or wrap
-            it for distributed training afterwards.
+        model: any module, of any package, that gives maps (N, C, ...) somewhere: signals, images or volumes. Compile
+            it, fuse it, fold it or wrap it for distributed training afterwards.
         block: a name from :data:`senet.blocks.BLOCKS`.
         where: by structure:
 

@@ -14,6 +14,7 @@ from senet.surgery.graph.walk import Reading
 
 __all__ = ["Part", "parts"]
 
+
 class Part:
     """A part of a model that is one graph, and what is asked of its nodes.
 

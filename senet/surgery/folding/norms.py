@@ -107,7 +107,7 @@ def _rest(walk: Walk, layer: nn.Module, norm: nn.Module) -> nn.Module:
     if len(calls) != 1 or calls[0][0].tensors != 1 or not calls[0][0].plain:
         raise _StaysError(f"{walk.paths[layer]} is called in other ways than with one tensor")
     x = random_like(_few_positions(layer, calls[0][1][0]))
-    kept = {name: p for name, p in twin._parameters.items()}
+    kept = dict(twin._parameters)
     with torch.no_grad():
         try:
             wanted = twin_norm(twin(x))

@@ -106,9 +106,11 @@ def _pool_first(reading: Reading, site: Gated) -> tuple[list[str], dict[str, Mak
                 z = graph.call_function(operator.getitem, (z, (slice(None), slice(None), *[None] * (rank - 2))))
             first.replace_all_uses_with(z)
             _erase(graph, (*site.to_pool, *between, first))
-            return ["pool before the projection", "first layer merged with it"], {
-                name: partial(_merged, str(conv.target), str(first.target))
-            }, first
+            return (
+                ["pool before the projection", "first layer merged with it"],
+                {name: partial(_merged, str(conv.target), str(first.target))},
+                first,
+            )
     _erase(graph, site.to_pool)
     return ["pool before the projection"], {}, None
 
@@ -164,7 +166,7 @@ def _is_plain_linear(reading: Reading, node: fx.Node) -> bool:
         return False
     if isinstance(layer, nn.Linear) and z.ndim == 2:
         return _equal(F.linear(z, layer.weight, layer.bias), reading.values[node])
-    if isinstance(layer, _CONVOLUTIONS) and z.ndim == layer.weight.ndim and set((*layer.kernel_size, *z.shape[2:])) == {1}:
+    if isinstance(layer, _CONVOLUTIONS) and z.ndim == layer.weight.ndim and {*layer.kernel_size, *z.shape[2:]} == {1}:
         convolve = _CONVOLVE[layer.weight.ndim]
         return _equal(convolve(z, layer.weight, layer.bias, groups=layer.groups), reading.values[node])
     return False

@@ -14,7 +14,7 @@ from senet.surgery.fusing.rewrite import Rewriting
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
 from senet.surgery.graph.install import Rewritten, Variant, give_back, has_hooks, put_in, put_same_in
 from senet.surgery.graph.ledger import Ledger, inside, outside
-from senet.surgery.graph.modules import is_norm, refuse, tidy
+from senet.surgery.graph.modules import is_norm, refuse, refuse_recorded, tidy
 from senet.surgery.graph.neighbours import tails
 from senet.surgery.graph.ops import is_sum
 from senet.surgery.graph.run import growing_examples
@@ -80,7 +80,7 @@ def unfuse(model: nn.Module) -> nn.Module:
     Raises:
         InputError: neither the model nor a part of it is fused, or it is being recorded.
     """
-    refuse(model, "unfuse", fused=True)
+    refuse_recorded(model)
     if not has_report(model, "fused") and not any(isinstance(m, Rewritten) for m in model.modules()):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
     restore(model)

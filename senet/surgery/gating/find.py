@@ -147,7 +147,7 @@ def _larger(model: nn.Module, example: Sequence[Any] | None) -> Sequence[Any]:
 
 def _walked(walk: Walk) -> tuple[list[GateSite], Reasons]:
     ledger = Ledger("recorded", walk)
-    for module, path in walk.paths.items():
+    for module in walk.paths:
         if isinstance(module, Recalibrate):
             ledger.take_all(module)
             walk.mark(module)
@@ -199,11 +199,11 @@ def _given_by(walk: Walk, reading: Reading, gated: Gated) -> nn.Module | None:
 
 
 def _runs_once(walk: Walk, reading: Reading, module: nn.Module) -> bool:
-    """Whether a module runs once whenever the one that was read does: it is called once there, and lies nowhere else.
-
-    """
+    """Whether a module runs once whenever the one that was read does, and lies nowhere else."""
     calls = [
-        n for n in reading.graph.nodes if n.op == "call_module" and reading.module.get_submodule(str(n.target)) is module
+        n
+        for n in reading.graph.nodes
+        if n.op == "call_module" and reading.module.get_submodule(str(n.target)) is module
     ]
     places = Counter(m for _, m in walk.model.named_modules(remove_duplicate=False))
     return len(calls) == 1 and places[module] == places[reading.module]

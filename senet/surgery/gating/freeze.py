@@ -15,13 +15,13 @@ from torch.utils._pytree import tree_map
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError, did_you_mean
 from senet.models.weights.pruned import ChannelScale
+from senet.surgery.folding.norms import TOLERANCE
 from senet.surgery.fusing.fuse import restore
 from senet.surgery.gating.absorb import absorb_scales
 from senet.surgery.gating.find import GateSite, find_gates
 from senet.surgery.gating.strip import without
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.gates import Gated, find
-from senet.surgery.folding.norms import TOLERANCE
 from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import refuse, replace
 from senet.surgery.graph.observe import Observed, observe

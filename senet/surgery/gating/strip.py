@@ -14,7 +14,7 @@ from senet.blocks import BLOCKS
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
 from senet.surgery.fusing.fuse import restore
-from senet.surgery.graph.gates import Gated, Key, find
+from senet.surgery.graph.gates import Key, find
 from senet.surgery.graph.guards import Guards
 from senet.surgery.graph.install import Variant, is_there, put_in
 from senet.surgery.graph.ledger import Ledger
@@ -154,7 +154,9 @@ def without(root: nn.Module, readings: Sequence[Reading], instead: Mapping[Key, 
     used = {str(n.target) for r in readings for n in r.graph.nodes if n.op in ("call_module", "get_attr")}
     _delete(module, dropped - used, used)
     variants = [Variant(r.call, _left_of(module, g), r.graph) for r in readings for g in r.modes.values()]
-    told = f"{type(module).__name__} has lost its gates, and is called in another way than in the example; give example="
+    told = (
+        f"{type(module).__name__} has lost its gates, and is called in another way than in the example; give example="
+    )
     put_in(module, variants, plain=True, otherwise=told)
     return False
 

@@ -63,9 +63,7 @@ class Call:
         plain = not named and all(isinstance(part, _Slot) for part in spec)
         return Call(spec, named, len(found), plain), found
 
-    def match(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, proxies: bool = False
-    ) -> list[Tensor] | None:
+    def match(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, proxies: bool = False) -> list[Tensor] | None:
         """The tensors of arguments of this kind; None where they are of another, or where a tensor is empty.
 
         Args:

@@ -40,7 +40,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from senet.surgery.graph.neighbours import RTOL, Normed, Tail, conv_after, normed, positions, rerun, tail_after, wide
+from senet.surgery.graph.neighbours import RTOL, Normed, Tail, conv_after, normed, positions, tail_after, wide
 from senet.surgery.graph.ops import (
     casts,
     holds_tensors,
@@ -54,7 +54,7 @@ from senet.surgery.graph.ops import (
     tensor_inputs,
     users_of_tensor,
 )
-from senet.surgery.graph.run import node_values, random_like
+from senet.surgery.graph.run import Wide, node_values, random_like
 from senet.surgery.graph.walk import Reading
 
 __all__ = ["ONE_PIXEL", "Found", "Gated", "Key", "Refusal", "elsewhere", "find", "smaller"]
@@ -245,7 +245,9 @@ def _between(reading: Reading, u: fx.Node, pool: fx.Node) -> tuple[fx.Node, ...]
     for node in chain[:-1]:
         for user in users_of_tensor(node, value):
             if user not in chain:
-                raise _Refused(f"{_described(reading, node)}, on the way to the pool, also goes to {_described(reading, user)}")
+                raise _Refused(
+                    f"{_described(reading, node)}, on the way to the pool, also goes to {_described(reading, user)}"
+                )
     return tuple(chain)
 
 
@@ -297,29 +299,61 @@ def _check_elsewhere(reading: Reading, found: Found) -> None:
 
 def _reason_elsewhere(reading: Reading, site: Gated) -> str | None:
     u = reading.values[site.u]
-    chain = [n for n in site.to_pool if len(tensor_inputs(n, reading.values)) == 1]
-    if len(chain) == len(site.to_pool):
-        large = wide(u)
-        try:
-            mean = rerun(reading, list(site.to_pool), large)
-        except Exception:  # it knows the batch of the example alone; then large values are asked one batch at a time
-            mean = torch.cat([rerun(reading, list(site.to_pool), part) for part in large.chunk(2)])
-        if not torch.allclose(mean.flatten(), large.mean(positions(u)).flatten(), rtol=1e-8, atol=1e-12):
-            return "its pool is no average of large values"
+    pool = _pool_alone(reading, site)
+    if pool is not None:
+        for size in [list(u.shape[2:]), *_sizes(u.shape[2:])]:
+            other = random_like(u.new_empty((u.shape[0] + 1, u.shape[1], *size), device="meta"))
+            for x in (other, *wide(other).chunk(2)):
+                try:
+                    same = _is_average(pool(x), x.mean(positions(x)).flatten(), x.shape)
+                except Exception:  # a kernel larger than the map, say
+                    same = False
+                if not same:
+                    return (
+                        f"its pool is no average of all positions of {' x '.join(map(str, size))}, or of large values"
+                    )
+        return None
     checked = 0
     for inputs in elsewhere(reading):
         try:
             seen = node_values(reading.twin, reading.graph, inputs, keep={site.u, site.pool})
-        except Exception:  # the module itself does not take this size, so there is nothing to be wrong about
+        except Exception:  # noqa: S112 - the module itself does not take this size, so there is nothing to be wrong about
             continue
         other, pooled = seen[site.u], seen[site.pool]
         checked += 1
         if not _is_average(pooled, other.mean(positions(other)).flatten(), other.shape):
-            size = " x ".join(map(str, other.shape[2:]))
-            return f"its pool is no global average at other sizes, such as {size}"
+            return f"its pool is no average of all positions of {' x '.join(map(str, other.shape[2:]))}"
     if not checked and not all(_is_global(reading, node) for node in site.to_pool):
         return "its pool cannot be told to be global, as the module around it takes one size only"
     return None
+
+
+def _sizes(size: torch.Size) -> list[list[int]]:
+    """Other sizes of a map: a little larger, much larger, small; none of them square."""
+    return [
+        [side + 1 + axis for axis, side in enumerate(size)],
+        [side * (2 + axis) for axis, side in enumerate(size)],
+        [(5, 7, 3)[axis] for axis in range(len(size))],
+    ]
+
+
+def _pool_alone(reading: Reading, site: Gated) -> Callable[[Tensor], Tensor] | None:
+    """The nodes from a map to its average as a function of the map alone; None where they ask others."""
+    inside = reaching(site.u, forward=True) & reaching(site.pool, forward=False) - {site.u}
+    nodes = [n for n in reading.graph.nodes if n in inside]
+    if any(a not in inside and a is not site.u for n in nodes for a in n.all_input_nodes):
+        return None
+    interpreter = fx.Interpreter(reading.twin, graph=reading.graph)
+
+    def run(u: Tensor) -> Tensor:
+        known: dict[fx.Node, object] = {site.u: u}
+        with torch.no_grad(), Wide():
+            for node in nodes:
+                args, kwargs = (fx.node.map_arg(a, known.__getitem__) for a in (node.args, node.kwargs))
+                known[node] = getattr(interpreter, node.op)(node.target, args, kwargs)
+        return cast(Tensor, known[site.pool])
+
+    return run
 
 
 _SAFE = {"view", "reshape", "flatten", "float", "double", "to", "squeeze", "unsqueeze", "contiguous", "type", "mean"}
@@ -331,8 +365,10 @@ def _is_global(reading: Reading, node: fx.Node) -> bool:
     called = reading.called(node)
     if called is not None:
         size = getattr(called, "output_size", None)
-        return reduces(node, reading.modules) and (size in (None, 1) or set(cast(tuple[int], size)) == {1}) and not (
-            hasattr(called, "kernel_size")
+        return (
+            reduces(node, reading.modules)
+            and (size in (None, 1) or set(cast(tuple[int], size)) == {1})
+            and not (hasattr(called, "kernel_size"))
         )
     if reduces(node, {}) and getattr(node.target, "__name__", "").startswith("adaptive"):
         return node.args[1] in (1, (1, 1), [1, 1], (1, 1, 1), [1, 1, 1])

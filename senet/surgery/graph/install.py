@@ -118,7 +118,9 @@ class Rewritten(nn.Module):
             twin = copy.deepcopy(self, memo)
         finally:
             self.__class__ = kind  # type: ignore[assignment]
-        twin.__class__ = kind if type(twin) is kind.original else _make_class(type(twin), kind.written, kind.plain, kind.otherwise)
+        twin.__class__ = (
+            kind if type(twin) is kind.original else _make_class(type(twin), kind.written, kind.plain, kind.otherwise)
+        )
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -252,7 +254,9 @@ def _guard(module: nn.Module, variant: Variant) -> _Function:
         lines.append("if torch.is_autocast_enabled(tensors[0].device.type): return False")
     for (source, name), value in variant.guards.names.items():
         if source in sys.modules:
-            lines.append(f"if sys.modules[{source!r}].__dict__.get({name!r}, MISSING) != {constant(value)}: return False")
+            lines.append(
+                f"if sys.modules[{source!r}].__dict__.get({name!r}, MISSING) != {constant(value)}: return False"
+            )
     for (path, name), there in variant.guards.parts.items():
         lines.append(f"if there({at(path)}, {name!r}) is not {there}: return False")
     for (path, name), value in variant.guards.attributes.items():

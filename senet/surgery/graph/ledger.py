@@ -58,7 +58,7 @@ class Ledger:
                 for site in found.gated:
                     self.leave(site.key, site.place, refusal(reading, site) or "no graph holds all of it")
         for twin, count in self.walk.observed.gated.items():
-            module = next(m for m, t in self.walk.twins.items() if t is twin)
+            module = self.walk.modules[twin]
             path = self.walk.paths[module]
             for index in range(count):
                 key = (path, index)

@@ -13,7 +13,7 @@ from senet.errors import InputError
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.report import has_report
 
-__all__ = ["evaluating", "is_norm", "recording", "refuse", "replace", "tidy"]
+__all__ = ["evaluating", "is_norm", "recording", "refuse", "refuse_recorded", "replace", "tidy"]
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
@@ -37,8 +37,8 @@ def refuse(model: nn.Module, verb: str, *, fused: bool = False, recorded: bool =
         raise InputError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(f"the model is a ScriptModule, whose forward cannot be read; {verb} before scripting")
-    if not recorded and any(module in _recorded for module in model.modules()):
-        raise InputError(f"the gates of {type(model).__name__} are being recorded; end the recording first")
+    if not recorded:
+        refuse_recorded(model)
     for path, module in model.named_modules():
         name = "the model" if not path else f"the model's part {path}"
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
@@ -58,6 +58,16 @@ def refuse(model: nn.Module, verb: str, *, fused: bool = False, recorded: bool =
             raise InputError(f"{name} is lazy and has no weights yet; run the model once, then {verb}")
         if any(t.is_meta for t in own):
             raise InputError(f"{name} lies on the meta device and has no values; {verb} when it has weights")
+
+
+def refuse_recorded(model: nn.Module) -> None:
+    """Raises an error for a model whose gates are being recorded.
+
+    Raises:
+        InputError: they are.
+    """
+    if any(module in _recorded for module in model.modules()):
+        raise InputError(f"the gates of {type(model).__name__} are being recorded; end the recording first")
 
 
 _recorded: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -85,7 +95,9 @@ def tidy(model: nn.Module) -> None:
             module.__class__ = tapped.before
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
-                if getattr(hook, "_senet_recording", False) or hasattr(getattr(hook, "__self__", None), "_senet_recording"):
+                if getattr(hook, "_senet_recording", False) or hasattr(
+                    getattr(hook, "__self__", None), "_senet_recording"
+                ):
                     del hooks[key]
 
 

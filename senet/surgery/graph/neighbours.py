@@ -279,5 +279,3 @@ def tails(reading: Reading) -> Iterator[tuple[Normed, Tail]]:
 def positions(x: Tensor) -> tuple[int, ...]:
     """The axes of a map that are positions: all after the first two."""
     return tuple(range(2, x.ndim))
-
-

@@ -140,7 +140,7 @@ class _Products(TorchDispatchMode):
         self.found = found
         self.known = WeakIdKeyDictionary()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         pairs: list[tuple[Tensor, Tensor]] = []
         if func.overloadpacket in _MULTIPLY and len(given) >= 2:
@@ -151,7 +151,9 @@ class _Products(TorchDispatchMode):
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 few = tensor.numel() <= _SMALL and tensor.is_floating_point() and tensor.device.type != "meta"
-                self.known[tensor] = _Value(parents, tensor.detach().clone() if few else None, func.overloadpacket in _REDUCE)
+                self.known[tensor] = _Value(
+                    parents, tensor.detach().clone() if few else None, func.overloadpacket in _REDUCE
+                )
         if gated:
             self.found()
         return output
@@ -160,7 +162,7 @@ class _Products(TorchDispatchMode):
         if not is_map(u) or not is_per_channel(s, u):
             return False
         mean = u.mean(tuple(range(2, u.ndim))).flatten()
-        start = self.known[s] if s in self.known else None
+        start = self.known.get(s, None)
         # Of one pixel anything is the average, so an average must have been taken.
         return start is not None and _comes_from(start, mean, reduced=u.shape[2:].numel() == 1)
 
@@ -175,7 +177,7 @@ _REDUCE = {
 
 
 def _comes_from(start: _Value, mean: Tensor, *, reduced: bool) -> bool:
-    """Whether a value is computed from one that equals an average, by way of values that are small or its expansions."""
+    """Whether a value is computed from one that equals an average, by way of small values or its expansions."""
     seen, todo = {start}, [(start, 3)]
     while todo:
         value, wide_steps = todo.pop()

@@ -38,7 +38,7 @@ class Wide(TorchFunctionMode):
     Many forwards take a mean in float32 to be safe in half precision; in a float64 copy that would round.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _CASTING:
             return args[0].double()
@@ -59,7 +59,7 @@ class _Copying(TorchFunctionMode):
         super().__init__()
         self.change = change
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__deepcopy__ and type(args[0]) is Tensor:
             tensor, memo = args
             if id(tensor) not in memo:

