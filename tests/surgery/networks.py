@@ -69,7 +69,7 @@ def gated(m: Any, u: Tensor) -> Tensor:
 
 def network(function: Callable[..., Any] | None = None, *, unit: Any = Unit, axes: int = 2, **options: Any) -> nn.Module:
     """A convolution from three channels to eight, and a unit."""
-    made = unit(**options) if function is None else unit(function, axes=axes, **options)
+    made = unit(**options) if function is None else unit(function, **({"axes": axes} if axes != 2 else {}), **options)
     return nn.Sequential(CONVOLUTIONS[axes](3, 8, 1), made)
 
 

@@ -250,6 +250,8 @@ def _foreign(
 def _check_place(name: str, twin: nn.Module, observed: Observed) -> None:
     if (times := observed.counts[twin]) != 1:
         raise InputError(f"the gate {name!r} is used {times} times in one forward; frozen can be what is used once")
+    if not all(call.plain for call, _ in observed.calls[twin]):
+        raise InputError(f"the gate {name!r} is called by keyword; pass the map by position, as in block(u)")
 
 
 def _scale(name: str, factor: Tensor, model: nn.Module) -> ChannelScale:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from senet.errors import InputError
 from senet.surgery.gating.find import GateSite, Tapped
 from senet.surgery.graph.install import Rewritten, give_back, put_in
-from senet.surgery.graph.modules import recording
 
 __all__ = ["Hear", "listen"]
 
@@ -36,9 +35,7 @@ def listen(sites: Iterable[GateSite], hear: Hear) -> Iterator[None]:
         InputError: while it runs, a module whose gate is written down in its forward is called in another way than
             the one that was looked at, so that its gate would be missed.
     """
-    sites = list(sites)
     with ExitStack() as undo:
-        undo.enter_context(recording(site.module for site in sites))
         for site in sites:
             listener = _Listener(site, hear)
             undo.callback(listener.stop)
@@ -52,10 +49,13 @@ def listen(sites: Iterable[GateSite], hear: Hear) -> Iterator[None]:
 class _Listener:
     """Passes the gate of one site on, until it is stopped. Copies of a model share it."""
 
-    _senet_recording = True
-
     def __init__(self, site: GateSite, hear: Hear) -> None:
         self.site, self.hear, self.live = site, hear, True
+
+    @property
+    def _senet_recording(self) -> bool:
+        """Tells that somebody listens; copies of a model, which share it, are not to be changed meanwhile either."""
+        return self.live
 
     def __call__(self, gate: Tensor) -> Tensor | None:
         return self.hear(self.site.name, gate) if self.live else None
@@ -106,6 +106,10 @@ class _Host:
         type(module)._senet_tapped = self  # type: ignore[attr-defined]
         self.check = module.register_forward_pre_hook(_check_call, with_kwargs=True)
 
+    @property
+    def _senet_recording(self) -> bool:
+        return any(listener.live for listener in chain.from_iterable(self.tapped.listeners.values()))
+
     def give_back(self) -> None:
         """Gives the module the class that it had."""
         self.check.remove()
@@ -114,8 +118,7 @@ class _Host:
 
 def _check_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     host = getattr(type(module), "_senet_tapped", None)
-    listeners = chain.from_iterable(host.tapped.listeners.values() if host else ())
-    heard = any(listener.live for listener in listeners)  # a copy may be left with this when it is over
+    heard = getattr(host, "_senet_recording", False)  # a copy may be left with this when it is over
     if heard and isinstance(module, Rewritten) and module.rewritten(args, kwargs) is None:
         raise InputError(
             f"the gate of {type(module).__name__} is written down in its forward and would be missed in this call; "

@@ -157,7 +157,10 @@ def put_in(
     """
     assert not isinstance(module, Rewritten)
     written = tuple(
-        _Written(each.call, _guard(module, each), _function_of(each.graph, type(module).__name__)) for each in variants
+        _Written(
+            each.call, _guard(module, each, hooks=otherwise is None), _function_of(each.graph, type(module).__name__)
+        )
+        for each in variants
     )
     module.__class__ = _make_class(type(module), written, plain, otherwise)
 
@@ -225,11 +228,16 @@ def _function_of(graph: fx.Graph, name: str) -> _Function:
     return _Function(code.src, code.globals, "forward", name)
 
 
-def _guard(module: nn.Module, variant: Variant) -> _Function:
+def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
     """A function that says whether a variant holds for a module, written out so that it takes little time.
 
     Checked are the attributes that were read, parts that were asked for, and of parts that the graph goes around their
-    class, their hooks and, where they have no parts themselves, their settings.
+    class and, where they have no parts themselves, their settings.
+
+    Args:
+        module: whose forward was rewritten.
+        variant: what it was rewritten to.
+        hooks: whether parts that the graph goes around must have no hooks, so that those are called.
     """
     names: dict[str, Any] = {"snapshot": snapshot, "MISSING": MISSING, "there": is_there}
     names |= {"torch": torch, "sys": sys}
@@ -266,11 +274,12 @@ def _guard(module: nn.Module, variant: Variant) -> _Function:
     for path, part in module.named_modules():
         if path and not any(path == c or path.startswith(f"{c}.") for c in called):
             here = at(path)
-            hooks = " or ".join(f"{here}.{name}" for name in _HOOKS)
+            if hooks:
+                lines.append(f"if {' or '.join(f'{here}.{name}' for name in _HOOKS)}: return False")
             if isinstance(part, fx.GraphModule):  # each has a class of its own
-                lines.append(f"if {here}._code != {constant(part._code)} or {hooks}: return False")
+                lines.append(f"if {here}._code != {constant(part._code)}: return False")
             else:
-                lines.append(f"if type({here}) is not {constant(type(part))} or {hooks}: return False")
+                lines.append(f"if type({here}) is not {constant(type(part))}: return False")
             if path not in used and next(part.children(), None) is None:
                 for name, value in settings(part).items():
                     _compare(lines, here, name, value, constant)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from senet.errors import InputError
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.report import has_report
 
-__all__ = ["evaluating", "is_norm", "recording", "refuse", "refuse_recorded", "replace", "tidy"]
+__all__ = ["evaluating", "is_norm", "refuse", "refuse_recorded", "replace", "tidy"]
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
@@ -66,26 +65,11 @@ def refuse_recorded(model: nn.Module) -> None:
     Raises:
         InputError: they are.
     """
-    if any(module in _recorded for module in model.modules()):
-        raise InputError(f"the gates of {type(model).__name__} are being recorded; end the recording first")
-
-
-_recorded: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-
-
-@contextmanager
-def recording(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Notes for a while that gates of some modules are being recorded."""
-    noted = list(modules)
-    for module in noted:
-        _recorded[module] = _recorded.get(module, 0) + 1
-    try:
-        yield
-    finally:
-        for module in noted:
-            _recorded[module] -= 1
-            if not _recorded[module]:
-                del _recorded[module]
+    for module in model.modules():
+        listeners = [getattr(hook, "__self__", None) for hook in module._forward_hooks.values()]
+        listeners.append(getattr(type(module), "_senet_tapped", None))
+        if any(getattr(each, "_senet_recording", False) for each in listeners):
+            raise InputError(f"the gates of {type(model).__name__} are being recorded; end the recording first")
 
 
 def tidy(model: nn.Module) -> None:
@@ -95,14 +79,14 @@ def tidy(model: nn.Module) -> None:
             module.__class__ = tapped.before
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
-                if getattr(hook, "_senet_recording", False) or hasattr(
-                    getattr(hook, "__self__", None), "_senet_recording"
-                ):
+                if any(hasattr(each, "_senet_recording") for each in (hook, getattr(hook, "__self__", None))):
                     del hooks[key]
 
 
 def is_norm(module: nn.Module) -> bool:
     """Whether a module keeps running statistics of channels: a batch norm of any kind, frozen ones included."""
+    if isinstance(module, torch.jit.ScriptModule):  # which is called whole
+        return False
     # Its own buffers, not its attributes: those of a wrapper may be what it wraps has.
     statistics = (module._buffers.get(name) for name in ("running_mean", "running_var"))
     return all(isinstance(each, Tensor) for each in statistics) and hasattr(module, "eps")

@@ -85,6 +85,8 @@ class _Observer:
     def run(self, example: tuple[Any, ...]) -> Observed:
         hooks = []
         for module in self.twin.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # which takes no hooks; it is called whole
+                continue
             hooks.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             hooks.append(module.register_forward_hook(self._leave, always_call=True))
         try:

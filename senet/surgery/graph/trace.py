@@ -24,7 +24,7 @@ from senet.surgery.graph.ops import normalise
 __all__ = ["Untraceable", "trace"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_OWN = frozenset(vars(nn.Module())) - {"training"} | frozenset({"T_destination", "call_super_init", "dump_patches"})
+_OWN = frozenset(dir(nn.Module())) - {"training"}
 
 
 _FACTORIES = ("rand", "randn", "zeros", "ones", "empty", "full", "arange", "randint", "linspace")

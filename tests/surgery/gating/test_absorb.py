@@ -14,7 +14,9 @@ from senet.surgery.attaching.attach import attach
 from senet.surgery.gating.freeze import freeze_gates, frozen
 from senet.surgery.gating.find import find_gates
 from senet.surgery.gating.tap import listen
+from senet.surgery.graph.gates import find
 from senet.surgery.graph.run import randomise_norms
+from senet.surgery.graph.walk import Walk
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
 GATES = {"ours": lambda: create_block("se", 16), "timm": lambda: SEModule(16)}
@@ -138,10 +140,9 @@ def test_a_gate_that_also_goes_elsewhere_is_held_where_it_gates(goes):
 @pytest.mark.parametrize("rest", [lambda u, g: (u, u * g), lambda u, g: u * g + torch.cat(u.chunk(2, 1), 1)])
 def test_written_gates_whose_map_goes_elsewhere_are_no_sites(rest):
     model = prepared(Written(rest))
-    graph = trace(model)
-    (product, reason), *_ = find(values(model, graph, (X,)))
-    assert product.op == "call_function"
-    assert "the gated map also goes to" in reason
+    found = find(*Walk(model, (X,), modes=(False,)).read(model))
+    assert not found.gated
+    assert "the gated map also goes to" in found.refused[0].reason
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,7 @@ def test_written_gates_whose_map_goes_elsewhere_are_no_sites(rest):
 )
 def test_a_product_that_is_also_returned_has_no_tail(rest):
     model = prepared(Written(rest))
-    (site,) = find(values(model, trace(model), (X,)))
-    assert isinstance(site, Gated)
+    (site,) = find(*Walk(model, (X,), modes=(False,)).read(model)).gated
     assert not site.tail.nodes
     with torch.no_grad():
         wanted = model(X)

@@ -245,7 +245,7 @@ def test_half_precision(dtype):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "no gates are to be held"),
+        ({}, "no gates are to be frozen"),
         ({"layer1.0.es": torch.ones(16)}, "no gate is called 'layer1.0.es'; did you mean 'layer1.0.se'"),
         ({"layer1.0.se": torch.ones(8)}, "8 values for the 16 gates of 'layer1.0.se'"),
         ({"layer1.0.se": torch.ones(1, 16)}, r"are torch.float32 \(1, 16\); accepted"),

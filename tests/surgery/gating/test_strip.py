@@ -86,7 +86,7 @@ def test_torchvision_and_where_the_gates_were():
 def test_a_gate_in_a_forward(wrap, path):
     unit = Inline()
     twin, gates, _ = stripped(wrap(unit))
-    assert gates == [Gate(path, like=f"{path}.bn".strip("."))]
+    assert gates == [RemovedGate(path, like=f"{path}.bn".strip("."))]
     assert torch.equal(twin(X), torch.relu(unit.bn(unit.conv(X))))
     assert {name.split(".")[-2] for name, _ in twin.named_parameters()} == {"conv", "bn"}
 
