@@ -27,7 +27,7 @@ import senet
 from senet.analysis.kept import kept
 from senet.kernels.dispatch import explain
 from senet.measure import device_name, in_turn, ratio, source_commit
-from senet.surgery.trace import randomise_norms
+from senet.surgery.graph.run import randomise_norms
 from senet.train.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "free.jsonl"

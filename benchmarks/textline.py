@@ -27,7 +27,7 @@ import senet
 from senet.analysis.lab.excite import excite
 from senet.analysis.pruning.prune import prune
 from senet.analysis.traffic import traffic
-from senet.surgery.strip import strip
+from senet.surgery.gating.strip import strip
 
 RESULTS = Path(__file__).parent / "results" / "textline.jsonl"
 NAME = "paddle_textline_cls"

@@ -23,6 +23,8 @@ WITHOUT_MIRROR = {
     "test_architectures.py",
     "test_kill.py",
     "test_readme.py",
+    "test_kinds.py",
+    "test_second_derivatives.py",
 }
 
 PUBLIC = [
@@ -108,8 +110,10 @@ def test_files_say_what_they_are(path):
 
 
 @SOURCE
-def test_files_are_short(path):
-    assert len(path.read_text().splitlines()) <= 300
+def test_long_files_say_why(path):
+    """One idea a file; above 400 lines the docstring says why it is that long."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400 or "one file" in (ast.get_docstring(ast.parse(text)) or "")
 
 
 @SOURCE

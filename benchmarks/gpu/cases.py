@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.setting import LAYOUTS, Network
 from senet.kernels.dispatch import use
-from senet.surgery.fuse import fuse
+from senet.surgery.fusing.fuse import fuse
 
 __all__ = ["Site", "Sweep", "randn", "sites_of", "sweeps_of"]
 

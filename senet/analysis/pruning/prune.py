@@ -20,6 +20,7 @@ from senet.measure import device_name, in_turn, ratio
 from senet.surgery.gating.freeze import FrozenGate, frozen
 from senet.surgery.gating.find import find_gates
 from senet.surgery.graph.modules import evaluating, refuse
+from senet.surgery.graph.run import copied
 from senet.surgery.report import keep
 
 __all__ = ["prune"]

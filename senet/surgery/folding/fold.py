@@ -131,7 +131,7 @@ class _Folding:
         rows = [((inside(key[0], prefix), key[1]), inside(place, prefix), what) for key, (place, what) in taken.items()]
         if any(has_hooks(m, computes_weight) for m in module.modules()):
             return _Outcome(rows, reason="hooks on the module around it would be lost")
-        variants = [Variant(r.call, guards, r.graph) for r in readings for guards in r.modes.values()]
+        variants = [Variant(r.call, guards, r.graph) for r in readings for guards in r.guards()]
         for name, make in made.items():
             twin.add_module(name, make(twin))
         if reason := disagreement(readings, variants, gradients=False, tolerance=TOLERANCE):

@@ -133,7 +133,7 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     """Gives a layer the weight and bias that do the norm's work: computed in float64, rounded once."""
     wide = [None if t is None else t.detach().double() for t in _numbers(layer, norm)]
     # PyTorch's own for linear layers knows no norm without weights; to this one they are convolutions of no extent.
-    weight, bias = fuse_conv_bn_weights(*wide[:4], cast(float, norm.eps), *wide[4:])  # type: ignore[arg-type]
+    weight, bias = fuse_conv_bn_weights(*wide[:4], cast(float, norm.eps), *wide[4:])  # type: ignore[arg-type,call-arg]
     like = cast(nn.Parameter, layer.weight)
     layer.weight = nn.Parameter(weight.detach().to(like.dtype), like.requires_grad)
     layer.bias = nn.Parameter(bias.detach().to(like.dtype), like.requires_grad)

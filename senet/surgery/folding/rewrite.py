@@ -231,12 +231,14 @@ def _product(reading: Reading, site: Gated, gate: fx.Node) -> str:
     ndim = reading.values[site.u].ndim
     with graph.inserting_before(last):
         if (rank := reading.values[site.gate].ndim) < ndim:  # its product was an einsum, or its expansion reshaped it
-            gate = graph.call_function(operator.getitem, (gate, (..., *[None] * (ndim - rank))))
+            index: Any = (..., *[None] * (ndim - rank))
+            gate = graph.call_function(operator.getitem, (gate, index))
         if tail.shortcut is not None:
             # Read from the sum itself, as another site's rewriting may have changed what it adds.
             total = next(n for n in tail.nodes if is_sum(n))
             shortcut = next(a for a in operands(total) or () if a not in inside)
-            out, words = graph.call_function(torch.addcmul, (shortcut, site.u, gate)), "product and sum in one pass"
+            out = graph.call_function(torch.addcmul, (cast(fx.Node, shortcut), site.u, gate))
+            words = "product and sum in one pass"
         else:
             out, words = graph.call_method("mul_", (site.u, gate)), "product in place"
         if tail.relu:

@@ -148,7 +148,7 @@ class _Fusing:
                 what = rewriting.gated(site)
                 taken.setdefault(site.key, (site.place, what))
             rewritten.append(reading)
-            variants += _variants(reading)
+            variants += [Variant(reading.call, guards, reading.graph) for guards in reading.guards()]
         return self._finish(module, rewritten, variants, taken)
 
     def _take_tails(self, module: nn.Module) -> None:
@@ -170,7 +170,7 @@ class _Fusing:
                 taken.setdefault((place, -1), (place, rewriting.tail(source, tail)))
             if found:
                 rewritten.append(reading)
-                variants += _variants(reading)
+                variants += [Variant(reading.call, guards, reading.graph) for guards in reading.guards()]
         if taken:
             self._apply(module, self._finish(module, rewritten, variants, taken))
 
@@ -203,13 +203,6 @@ class _Fusing:
         if outcome.like is not None and not isinstance(module, Rewritten):
             put_same_in(module, outcome.like)
         self.walk.mark(module)
-
-
-def _variants(reading: Reading) -> list[Variant]:
-    """A graph as a variant for each mode that it holds in; one where nothing that it read depends on the mode."""
-    guards = list(reading.modes.values())
-    different = [each for i, each in enumerate(guards) if each not in guards[:i]]
-    return [Variant(reading.call, each, reading.graph) for each in different]
 
 
 def _hooked(module: nn.Module, variants: Sequence[Variant]) -> str | None:

@@ -85,7 +85,7 @@ class Rewriting:
 
     def _is_pixel_conv(self, node: fx.Node) -> bool:
         conv, value = self.reading.module.get_submodule(str(node.target)), self.reading.values.get(node)
-        return (
+        return bool(
             type(conv) in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
             and not has_hooks(conv)
             and set(conv.kernel_size) == set(conv.stride) == {1}  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ class Rewriting:
             and set(conv.padding) == {0}  # type: ignore[arg-type]
             and len(node.args) == 1
             and isinstance(value, Tensor)
-            and value.ndim == conv.weight.ndim  # type: ignore[union-attr]
+            and value.ndim == conv.weight.ndim
             and value.shape[2:].numel() == 1
         )
 

@@ -179,7 +179,7 @@ def _of_one(walk: Walk, readings: Sequence[Reading], ledger: Ledger) -> Iterator
                 else:
                     yield GateSite(name, reading.module, channels, tapped, site.key)
         # Calls without a gate are among the variants too, so that they are known to miss none.
-        tapped.variants.extend(Variant(reading.call, guards, reading.graph) for guards in reading.modes.values())
+        tapped.variants.extend(Variant(reading.call, guards, reading.graph) for guards in reading.guards())
 
 
 def _given_by(walk: Walk, reading: Reading, gated: Gated) -> nn.Module | None:

@@ -72,7 +72,7 @@ def stripped(
     Raises:
         InputError: as :func:`strip`.
     """
-    refuse(model, "strip", fused=True)
+    refuse(model, "strip", fused=True, recorded=True)
     holder = nn.ModuleDict({"model": copied(model)})  # the model itself may be what is replaced
     restore(holder)
     forget(holder)
@@ -153,7 +153,7 @@ def without(root: nn.Module, readings: Sequence[Reading], instead: Mapping[Key, 
         module.add_module(name, new.train(module.training))
     used = {str(n.target) for r in readings for n in r.graph.nodes if n.op in ("call_module", "get_attr")}
     _delete(module, dropped - used, used)
-    variants = [Variant(r.call, _left_of(module, g), r.graph) for r in readings for g in r.modes.values()]
+    variants = [Variant(r.call, _left_of(module, g), r.graph) for r in readings for g in r.guards()]
     told = (
         f"{type(module).__name__} has lost its gates, and is called in another way than in the example; give example="
     )

@@ -108,7 +108,7 @@ class _Host:
 
     @property
     def _senet_recording(self) -> bool:
-        return any(listener.live for listener in chain.from_iterable(self.tapped.listeners.values()))
+        return any(getattr(each, "live", False) for each in chain.from_iterable(self.tapped.listeners.values()))
 
     def give_back(self) -> None:
         """Gives the module the class that it had."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["Call", "NotPlainError", "is_plain"]
 
@@ -81,6 +82,11 @@ class Call:
             if name not in kwargs or not _matches(spec, kwargs[name], found, proxies):
                 return None
         return found
+
+    def ndims(self) -> list[int]:
+        """How many axes each of the tensors has."""
+        slots = [leaf for leaf in tree_leaves((self.args, dict(self.kwargs))) if isinstance(leaf, _Slot)]
+        return [slot.ndim for slot in sorted(slots, key=lambda slot: slot.index)]
 
     def rebuild(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with other tensors in them."""

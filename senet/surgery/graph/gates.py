@@ -33,9 +33,9 @@ sizes and batches, and for large values, too::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -55,9 +55,10 @@ from senet.surgery.graph.ops import (
     users_of_tensor,
 )
 from senet.surgery.graph.run import Wide, node_values, random_like
+from senet.surgery.graph.sizes import elsewhere, other_sizes
 from senet.surgery.graph.walk import Reading
 
-__all__ = ["ONE_PIXEL", "Found", "Gated", "Key", "Refusal", "elsewhere", "find", "smaller"]
+__all__ = ["ONE_PIXEL", "Found", "Gated", "Key", "Refusal", "find"]
 
 ONE_PIXEL = "the map has one pixel in the example, where anything is its average; give a larger example"
 
@@ -210,7 +211,7 @@ def _unexpanded(value: dict[fx.Node, object], gate: fx.Node) -> fx.Node | None:
     wide_gate = cast(Tensor, value[gate])
     if wide_gate.shape[2:].numel() == 1:
         return None
-    numbers = wide_gate[(..., *[0] * (wide_gate.ndim - 2))].flatten()
+    numbers = wide_gate.flatten(2)[..., 0].flatten()
     for node in tensor_inputs(gate, value):
         v = cast(Tensor, value[node])
         if v.numel() == numbers.numel() and torch.equal(v.flatten(), numbers):
@@ -288,20 +289,37 @@ def _check_elsewhere(reading: Reading, found: Found) -> None:
     """Refuses pools that are an average at the example's size or for small values alone.
 
     A pool by a fixed kernel, of several cells, padded or strided is the average at some sizes; so is a clamped one of
-    small values. Where a module can run at no other size, its operators must be ones that are global at all.
+    small values. One that is the average of every square map, ``avg_pool2d(u, u.size(2))``, is taken for square inputs.
+    Where a module can run at no other size, its operators must be ones that are global at all.
     """
     for site in list(found.gated):
-        if reason := _reason_elsewhere(reading, site):
+        reason = _reason_elsewhere(reading, site, square=False)
+        if reason is not None and _is_square(reading, site) and _reason_elsewhere(reading, site, square=True) is None:
+            reading.square, reason = True, None
+        if reason is not None:
             found.gated.remove(site)
             found.refused.append(Refusal(site.key, site.place, reason))
     found.refused.sort(key=lambda refusal: refusal.key[1])
 
 
-def _reason_elsewhere(reading: Reading, site: Gated) -> str | None:
+def _is_square(reading: Reading, site: Gated) -> bool:
+    """Whether a map, and all maps that the module is called with, are square in the example."""
+    maps = [t for t in reading.shapes if is_map(t) and t.ndim > 3]
+    return bool(maps) and all(len(set(t.shape[2:])) == 1 for t in (*maps, reading.values[site.u]))
+
+
+def _reason_elsewhere(reading: Reading, site: Gated, *, square: bool) -> str | None:
+    """Why the pool of a site is no global average, or None.
+
+    Args:
+        reading: the module.
+        site: in it.
+        square: whether square maps alone are looked at; then the module must make the map square of every square input.
+    """
     u = reading.values[site.u]
     pool = _pool_alone(reading, site)
     if pool is not None:
-        for size in [list(u.shape[2:]), *_sizes(u.shape[2:])]:
+        for size in [list(u.shape[2:]), *other_sizes(u.shape[2:], square=square)]:
             other = random_like(u.new_empty((u.shape[0] + 1, u.shape[1], *size), device="meta"))
             for x in (other, *wide(other).chunk(2)):
                 try:
@@ -309,12 +327,11 @@ def _reason_elsewhere(reading: Reading, site: Gated) -> str | None:
                 except Exception:  # a kernel larger than the map, say
                     same = False
                 if not same:
-                    return (
-                        f"its pool is no average of all positions of {' x '.join(map(str, size))}, or of large values"
-                    )
-        return None
+                    return f"its pool is no average of all positions of {_by(size)}, or of large values"
+        if not square:
+            return None
     checked = 0
-    for inputs in elsewhere(reading):
+    for inputs in elsewhere(reading, square=square):
         try:
             seen = node_values(reading.twin, reading.graph, inputs, keep={site.u, site.pool})
         except Exception:  # noqa: S112 - the module itself does not take this size, so there is nothing to be wrong about
@@ -322,19 +339,14 @@ def _reason_elsewhere(reading: Reading, site: Gated) -> str | None:
         other, pooled = seen[site.u], seen[site.pool]
         checked += 1
         if not _is_average(pooled, other.mean(positions(other)).flatten(), other.shape):
-            return f"its pool is no average of all positions of {' x '.join(map(str, other.shape[2:]))}"
+            return f"its pool is no average of all positions of {_by(other.shape[2:])}"
     if not checked and not all(_is_global(reading, node) for node in site.to_pool):
         return "its pool cannot be told to be global, as the module around it takes one size only"
     return None
 
 
-def _sizes(size: torch.Size) -> list[list[int]]:
-    """Other sizes of a map: a little larger, much larger, small; none of them square."""
-    return [
-        [side + 1 + axis for axis, side in enumerate(size)],
-        [side * (2 + axis) for axis, side in enumerate(size)],
-        [(5, 7, 3)[axis] for axis in range(len(size))],
-    ]
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def _pool_alone(reading: Reading, site: Gated) -> Callable[[Tensor], Tensor] | None:
@@ -346,12 +358,12 @@ def _pool_alone(reading: Reading, site: Gated) -> Callable[[Tensor], Tensor] | N
     interpreter = fx.Interpreter(reading.twin, graph=reading.graph)
 
     def run(u: Tensor) -> Tensor:
-        known: dict[fx.Node, object] = {site.u: u}
+        known: dict[fx.Node, Any] = {site.u: u}
         with torch.no_grad(), Wide():
             for node in nodes:
                 args, kwargs = (fx.node.map_arg(a, known.__getitem__) for a in (node.args, node.kwargs))
                 known[node] = getattr(interpreter, node.op)(node.target, args, kwargs)
-        return cast(Tensor, known[site.pool])
+        return known[site.pool]
 
     return run
 
@@ -373,39 +385,3 @@ def _is_global(reading: Reading, node: fx.Node) -> bool:
     if reduces(node, {}) and getattr(node.target, "__name__", "").startswith("adaptive"):
         return node.args[1] in (1, (1, 1), [1, 1], (1, 1, 1), [1, 1, 1])
     return node.target in _SAFE or node.target in _SAFE_FUNCTIONS
-
-
-def elsewhere(reading: Reading, *, larger: bool = True) -> Iterator[list[Tensor]]:
-    """Yields inputs of a module at other sizes and batches: not square, odd and, if asked for, larger.
-
-    Where all its maps have one size each side grows by another number; else all are multiplied.
-    """
-    maps = [t.shape[2:] for t in reading.shapes if is_map(t) and t.shape[2:].numel() > 1]
-    if len(set(maps)) == 1:
-        yield _resized(reading, lambda size: [side + 1 + axis for axis, side in enumerate(size)], more=1)
-    changes = ([(3, 2, 3)] if len(set(maps)) > 1 else []) + ([(2, 3, 2)] if larger else [])
-    for more, factors in enumerate(changes):
-        if sum(size.numel() for size in maps) * 6 < 2**22:
-            yield _resized(reading, lambda size, by=factors: [s * f for s, f in zip(size, by, strict=False)], more=more)
-
-
-def smaller(reading: Reading) -> list[Tensor] | None:
-    """Inputs of a module whose maps have a few positions, and are not square; None where that makes none smaller."""
-    maps = {t.shape[2:] for t in reading.shapes if is_map(t) and t.shape[2:].numel() > 1}
-    if len(maps) != 1 or min(size.numel() for size in maps) <= 35:
-        return None
-    return _resized(reading, lambda size: [min(side, 5 + 2 * axis) for axis, side in enumerate(size)], more=1)
-
-
-def _resized(reading: Reading, resize: Callable[[torch.Size], list[int]], *, more: int) -> list[Tensor]:
-    """Random inputs with maps of another size, and of more images if all tensors have the same number."""
-    same = len({t.shape[0] for t in reading.shapes if t.ndim}) == 1
-    made = []
-    for seed, t in enumerate(reading.shapes):
-        shape = list(t.shape)
-        if shape and same:
-            shape[0] += more
-        if is_map(t) and t.shape[2:].numel() > 1:
-            shape[2:] = resize(t.shape[2:])
-        made.append(random_like(torch.empty(shape, dtype=t.dtype, device="meta"), seed))
-    return made

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import random
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from senet.surgery.graph.calls import is_plain
 
-__all__ = ["MISSING", "Guards", "Unguardable", "is_constant", "snapshot"]
+__all__ = ["MISSING", "Guards", "Unguardable", "is_constant", "is_same", "snapshot"]
 
 _CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
-_DEPTH = 4
+_MOST = 10_000  # objects in one that forward reads
+_FEW = 16  # numbers of a tensor that forward may have asked for
 
 
 class Unguardable(Exception):  # noqa: N818 - it is no error of the user's
@@ -46,43 +48,96 @@ class Guards:
         attributes: (path of a module, name) -> a :func:`snapshot` of the attribute, or :data:`MISSING`.
         parts: (path of a module, name) -> whether that part, parameter or buffer is there, or None.
         names: (name of a Python module, name of a global in it) -> a snapshot.
+        square: whether the graph holds for square maps alone.
         no_autocast: whether the forward switches autocast off inside, which a graph does not show.
     """
 
     attributes: dict[tuple[str, str], Any] = field(default_factory=dict)
     parts: dict[tuple[str, str], bool] = field(default_factory=dict)
     names: dict[tuple[str, str], Any] = field(default_factory=dict)
+    square: bool = False
     no_autocast: bool = False
 
 
-def snapshot(value: Any, depth: int = 0) -> Any:
+@dataclass(frozen=True)
+class _Seen:
+    """An object as it was: its class, and snapshots of what is in it, each by a name, a key or a number."""
+
+    kind: type
+    contents: tuple[tuple[Any, Any], ...]
+
+
+_MET = ("met before",)  # in the place of an object that a snapshot has already
+
+
+def snapshot(value: Any) -> Any:
     """A value of Python in a form that can be kept and compared: itself if it cannot change, else its contents.
 
     Raises:
-        Unguardable: it draws random numbers.
+        Unguardable: it draws random numbers, is used up by being read, or holds more than can be compared each time.
     """
+    return _taken(value, [])
+
+
+def _taken(value: Any, met: list[Any]) -> Any:
     if is_constant(value):
         return value
-    if depth > _DEPTH:
-        return type(value)
-    inner = functools.partial(snapshot, depth=depth + 1)
-    if isinstance(value, nn.Module):
-        return type(value)
-    if isinstance(value, Tensor):
-        return (type(value), value.shape, value.dtype)
-    if isinstance(value, Mapping):
-        return (type(value), tuple((key, inner(part)) for key, part in value.items()))
-    if isinstance(value, list | tuple):
-        return (type(value), tuple(map(inner, value)))
-    if isinstance(value, set | frozenset):
-        return (type(value), frozenset(value))
-    if isinstance(value, functools.partial):
-        return (value.func, inner(value.args), inner(value.keywords))
+    if any(value is other for other in met):
+        return _MET
+    if len(met) == _MOST:
+        raise Unguardable(f"it reads an object that holds more than {_MOST} others ({type(met[0]).__name__})")
     if _draws(value):
         raise Unguardable(f"it has random numbers of its own ({type(value).__name__})")
+    if isinstance(value, Iterator):
+        raise Unguardable(f"it reads what is used up by being read ({type(value).__name__})")
+    met.append(value)
+    return _Seen(type(value), tuple((name, _taken(part, met)) for name, part in _contents(value)))
+
+
+def is_same(value: Any, seen: Any) -> bool:
+    """Whether a value is as it was when a snapshot was taken of it."""
+    if seen is _MET:
+        return True
+    if not isinstance(seen, _Seen):
+        return type(value) is type(seen) and bool(value == seen)
+    if type(value) is not seen.kind:
+        return False
+    now = _contents(value)
+    if len(now) != len(seen.contents):
+        return False
+    for (name, part), (known, before) in zip(now, seen.contents, strict=True):
+        if name != known or not is_same(part, before):
+            return False
+    return True
+
+
+def _contents(value: Any) -> list[tuple[Any, Any]]:
+    """What is in an object, one level deep."""
+    if isinstance(value, nn.Module):  # in a list, say, as parts are no attributes
+        return [(name, part) for name, part in vars(value).items() if is_constant(part)]
+    if isinstance(value, Tensor):
+        few = value.numel() <= _FEW and not value.is_meta and not isinstance(value, nn.Parameter)
+        return [("shape", value.shape), ("numbers", str(value.detach().tolist()) if few else None)]
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, set | frozenset):
+        return [("set", tuple(sorted(map(repr, value))))]
+    if isinstance(value, list | tuple | collections.deque):
+        return list(enumerate(value))
+    if isinstance(value, functools.partial):
+        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
     if hasattr(value, "tobytes"):  # an array
-        return (type(value), getattr(value, "shape", ()), value.tobytes())
-    return (type(value), inner(vars(value)) if hasattr(value, "__dict__") else None)
+        return [("shape", getattr(value, "shape", ())), ("bytes", value.tobytes())]
+    return [(name, getattr(value, name)) for name in _names(value) if hasattr(value, name)]
+
+
+def _names(value: object) -> list[str]:
+    """The names of an object's own attributes, in its dictionary or in slots."""
+    names = list(getattr(value, "__dict__", ()))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return [name for name in names if not name.startswith("__")]
 
 
 def _draws(value: object) -> bool:

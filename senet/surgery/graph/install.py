@@ -22,8 +22,8 @@ import torch
 from torch import fx, nn
 
 from senet.errors import InputError
-from senet.surgery.graph.calls import Call
-from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
+from senet.surgery.graph.calls import Call, is_plain
+from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, is_same, snapshot
 
 __all__ = ["Rewritten", "Variant", "give_back", "has_hooks", "is_there", "put_in", "put_same_in", "settings"]
 
@@ -117,7 +117,7 @@ class Rewritten(nn.Module):
         try:  # as its own class makes copies
             twin = copy.deepcopy(self, memo)
         finally:
-            self.__class__ = kind  # type: ignore[assignment]
+            self.__class__ = kind
         twin.__class__ = (
             kind if type(twin) is kind.original else _make_class(type(twin), kind.written, kind.plain, kind.otherwise)
         )
@@ -131,12 +131,8 @@ class Rewritten(nn.Module):
 
 
 def _is_transformed() -> bool:
-    """Whether functions of torch.func, or forward-mode derivatives, look at what is computed; or global hooks do."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-        or bool(nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks)
-    )
+    """Whether functions of torch.func, or forward-mode derivatives, look at what is computed."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def has_hooks(module: nn.Module, besides: Callable[[object], bool] = lambda _: False) -> bool:
@@ -232,14 +228,14 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
     """A function that says whether a variant holds for a module, written out so that it takes little time.
 
     Checked are the attributes that were read, parts that were asked for, and of parts that the graph goes around their
-    class and, where they have no parts themselves, their settings.
+    class, forward and names of parts and, where they have none, their settings.
 
     Args:
         module: whose forward was rewritten.
         variant: what it was rewritten to.
         hooks: whether parts that the graph goes around must have no hooks, so that those are called.
     """
-    names: dict[str, Any] = {"snapshot": snapshot, "MISSING": MISSING, "there": is_there}
+    names: dict[str, Any] = {"is_same": is_same, "MISSING": MISSING, "there": is_there}
     names |= {"torch": torch, "sys": sys}
     lines: list[str] = []
     known = {"": "self"}
@@ -259,7 +255,11 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
         return known[path]
 
     if variant.guards.no_autocast:
-        lines.append("if torch.is_autocast_enabled(tensors[0].device.type): return False")
+        lines.append(
+            "if tensors[0].device.type != 'meta' and torch.is_autocast_enabled(tensors[0].device.type): return False"
+        )
+    if variant.guards.square:
+        lines.append("if any(len(set(t.shape[2:])) > 1 for t in tensors if t.ndim > 3): return False")
     for (source, name), value in variant.guards.names.items():
         if source in sys.modules:
             lines.append(
@@ -272,16 +272,20 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
     called = {str(n.target) for n in variant.graph.nodes if n.op == "call_module"}
     used = {str(n.target) for n in variant.graph.nodes if n.op == "get_attr"}
     for path, part in module.named_modules():
-        if path and not any(path == c or path.startswith(f"{c}.") for c in called):
+        if not any(path == c or path.startswith(f"{c}.") for c in called):
             here = at(path)
+            lines.append(f"if {here}._modules.keys() != {constant(frozenset(part._modules))}: return False")
+            if not path:
+                continue
+            lines.append(f"if 'forward' in {here}.__dict__: return False")
             if hooks:
                 lines.append(f"if {' or '.join(f'{here}.{name}' for name in _HOOKS)}: return False")
             if isinstance(part, fx.GraphModule):  # each has a class of its own
                 lines.append(f"if {here}._code != {constant(part._code)}: return False")
             else:
                 lines.append(f"if type({here}) is not {constant(type(part))}: return False")
-            if path not in used and next(part.children(), None) is None:
-                for name, value in settings(part).items():
+            if next(part.children(), None) is None:
+                for name, value in _fixed(part, used=path in used).items():
                     _compare(lines, here, name, value, constant)
     body = "".join(f"    {line}\n" for line in [*lines, "return True"])
     return _Function(f"def holds(self, *tensors):\n{body}", names, "holds", f"{type(module).__name__} holds")
@@ -293,10 +297,12 @@ def _compare(lines: list[str], here: str, name: str, value: Any, constant: Calla
         lines.append(f"if {found} is not MISSING: return False")
     elif value is None or isinstance(value, bool):
         lines.append(f"if {found} is not {value}: return False")
+    elif type(value) is int:  # which True and 1.0 equal
+        lines.append(f"if type({found}) is not int or {found} != {value}: return False")
     elif is_constant(value):
         lines.append(f"if {found} != {constant(value)}: return False")
     else:
-        lines.append(f"if snapshot({found}) != {constant(value)}: return False")
+        lines.append(f"if not is_same({found}, {constant(value)}): return False")
 
 
 def is_there(module: nn.Module, name: str) -> bool:
@@ -305,6 +311,31 @@ def is_there(module: nn.Module, name: str) -> bool:
         if name in parts:
             return parts[name] is not None
     return name in module.__dict__ and module.__dict__[name] is not None
+
+
+def _fixed(part: nn.Module, *, used: bool) -> dict[str, Any]:
+    """The settings of a part without parts that a graph goes around, and holds for.
+
+    Args:
+        part: any.
+        used: whether the graph works with it. Then what a norm says is asked each time, and of others it is called.
+    """
+    found = settings(part)
+    if not type(part).forward.__module__.startswith("torch."):  # it may read more, which an instance may be given later
+        found = {name: v for kind in type(part).__mro__[::-1] for name, v in _said_by(kind).items()} | found
+    if not used or isinstance(part, nn.modules.conv._ConvNd):
+        return found
+    return {n: v for n, v in found.items() if n not in _ASKED} if "running_mean" in part._buffers else {}
+
+
+_ASKED = {"eps", "momentum", "affine", "track_running_stats", "num_features"}
+
+
+def _said_by(kind: type) -> dict[str, Any]:
+    """The constants that a class holds, if it is not one of PyTorch's."""
+    if kind.__module__.startswith("torch.") or kind is object:
+        return {}
+    return {name: v for name, v in vars(kind).items() if is_plain(v) and not name.startswith("__")}
 
 
 @functools.cache

@@ -53,8 +53,8 @@ class Ledger:
         for module in self.walk.hosts():
             for reading in self.walk.read(module):
                 found = find(reading)
-                for refusal in found.refused:
-                    self.leave(refusal.key, refusal.place, refusal.reason)
+                for refused in found.refused:
+                    self.leave(refused.key, refused.place, refused.reason)
                 for site in found.gated:
                     self.leave(site.key, site.place, refusal(reading, site) or "no graph holds all of it")
         for twin, count in self.walk.observed.gated.items():

@@ -53,7 +53,7 @@ def refuse(model: nn.Module, verb: str, *, fused: bool = False, recorded: bool =
         if not fused and isinstance(module, Rewritten) and not hasattr(module, "_senet_tapped"):
             raise InputError(f"{name} is fused already; senet.unfuse(model) undoes it, then {verb}")
         own = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
-        if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for t in own):
+        if any(isinstance(t, nn.UninitializedParameter | nn.UninitializedBuffer) for t in own):
             raise InputError(f"{name} is lazy and has no weights yet; run the model once, then {verb}")
         if any(t.is_meta for t in own):
             raise InputError(f"{name} lies on the meta device and has no values; {verb} when it has weights")

@@ -150,7 +150,7 @@ def casts(node: fx.Node) -> torch.dtype | None:
     if node.op == "call_method" and node.target in _CASTS:
         return _CASTS[str(node.target)]
     given = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype) and a.is_floating_point]
-    return cast(torch.dtype, given[0]) if given else None
+    return given[0] if given else None
 
 
 def is_query(node: fx.Node) -> bool:
@@ -169,7 +169,7 @@ def is_per_channel(s: object, u: Tensor) -> bool:
         return False
     if s.shape[2:].numel() == 1:
         return True
-    return s.shape == u.shape and bool((s == s[(..., *[slice(1)] * (s.ndim - 2))]).all())
+    return s.shape == u.shape and bool((s == s.flatten(2)[..., :1].view(*s.shape[:2], *(1,) * (s.ndim - 2))).all())
 
 
 def reduces(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:

@@ -18,13 +18,14 @@ from torch.utils._pytree import tree_leaves
 from senet.blocks.stages import excited
 from senet.surgery.graph.calls import Call, is_plain
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
+from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import normalise
 
 __all__ = ["Untraceable", "trace"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_OWN = frozenset(dir(nn.Module())) - {"training"}
+_OWN = frozenset(dir(nn.Module())) - {"training"} | frozenset(vars(Rewritten)) | frozenset(Rewritten.__annotations__)
 
 
 _FACTORIES = ("rand", "randn", "zeros", "ones", "empty", "full", "arange", "randint", "linspace")
@@ -117,13 +118,25 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:  # noqa: ARG002
         """Makes a placeholder of each tensor of the call, and puts them where they belong."""
         proxies = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(self.call.tensors)]
-        self._count_through(root_fn)
+        if isinstance(self.root, Rewritten):  # its text is a graph already
+            root_fn = self._written(self.root)
+        else:
+            self._count_through(root_fn)
 
         def forward(root: nn.Module, *given: Any) -> Any:
             args, kwargs = self.call.rebuild(given)
             return root_fn(root, *args, **kwargs)
 
         return forward, [self.root, *proxies]
+
+    def _written(self, root: Rewritten) -> Callable[..., Any]:
+        """The rewritten forward that a module runs in this call."""
+        tensors = [torch.empty((1,) * ndim) for ndim in self.call.ndims()]
+        with self._quietly():
+            fitting = [w for w in root.written if w.call == self.call and w.holds.call(root, *tensors)]
+        if not fitting:
+            raise Untraceable("none of its rewritten forwards is for this call")
+        return fitting[0].run.call
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         if m in self.leaves or isinstance(m, nn.modules.conv._ConvNd | torch.jit.ScriptModule) or is_norm(m):
@@ -137,14 +150,14 @@ class _Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Notes at each node whose output it is, for a module that is no leaf leaves no node of its own."""
-        if m not in self.submodule_paths:  # made in the forward itself
+        if m not in (self.submodule_paths or ()):  # made in the forward itself
             if next(m.parameters(), None) is not None:
                 raise Untraceable(f"it calls a {type(m).__name__} that is none of its parts")
             return forward(*args, **kwargs)
         with self._quietly():
             self.inputs = sum(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values()))
             leaf = self.is_leaf_module(m, "")
-        if not leaf:
+        if not leaf and not isinstance(m, Rewritten):
             self._count_through(type(m).forward)
         output = super().call_module(m, forward, args, kwargs)
         if isinstance(output, fx.Proxy):
@@ -227,7 +240,7 @@ class _Tracer(fx.Tracer):
             written(module, name, value)
 
         nn.Module.__getattribute__ = reads  # type: ignore[method-assign,assignment]
-        nn.Module.__setattr__ = writes  # type: ignore[method-assign]
+        nn.Module.__setattr__ = writes  # type: ignore[method-assign,assignment]
 
         def stop() -> None:
             del nn.Module.__getattribute__

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senet.surgery.graph.gates import elsewhere, smaller
 from senet.surgery.graph.install import Variant, give_back, put_in
 from senet.surgery.graph.ops import tensors_in
 from senet.surgery.graph.run import Wide, random_like
+from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
 
 __all__ = ["TOLERANCE", "difference_of", "disagreement", "relative_difference"]
@@ -57,14 +57,14 @@ def _inputs(reading: Reading, training: bool) -> Iterator[tuple[list[Tensor], st
 
     Gradients are looked at where maps are small: what they are made of is the same at every size.
     """
-    little = smaller(reading)
+    little = smaller(reading, square=reading.square)
     if little is None or not training:
         yield reading.inputs, "", little is None
     if little is not None:
         yield little, f", for inputs of {_sizes(little)}", True
     if training:  # where a norm takes any magnitude away
         return
-    for inputs in elsewhere(reading, larger=False):
+    for inputs in elsewhere(reading, larger=False, square=reading.square):
         yield inputs, f", for inputs of {_sizes(inputs)}", False
     for size in _MAGNITUDES:
         inputs = [t * size if t.is_floating_point() else t for t in little or reading.inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -34,6 +34,8 @@ class Reading:
         graph: of the module; placeholders are the tensors of the call.
         inputs: random, in float64.
         values: of the nodes.
+        found: the gated maps, once they were looked for.
+        square: whether what was found holds for square inputs alone.
     """
 
     module: nn.Module
@@ -45,7 +47,13 @@ class Reading:
     graph: fx.Graph
     inputs: list[Tensor] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    found: Any = None  # what senet.surgery.graph.gates.find found
+    found: Any = None
+    square: bool = False
+
+    def guards(self) -> list[Guards]:
+        """The values of Python that the graph holds for, each once: in several modes they may be the same."""
+        guards = [replace(each, square=self.square) for each in self.modes.values()]
+        return [each for i, each in enumerate(guards) if each not in guards[:i]]
 
     @property
     def modules(self) -> dict[str, nn.Module]:

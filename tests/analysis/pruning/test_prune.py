@@ -264,7 +264,7 @@ def test_gates_that_are_constants_singly_and_not_together(monkeypatch):
             raise InputError("one layer cannot take two")
         return frozen(model, values, example=example)
 
-    monkeypatch.setattr("senet.analysis.pruning.prune.held", one_by_one)
+    monkeypatch.setattr("senet.analysis.pruning.prune.frozen", one_by_one)
     with pytest.raises(InputError, match="but not all of them together: one layer cannot take two") as raised:
         prune(network(), [(X, Y)])
     assert "cannot take two" in str(raised.value.__cause__)

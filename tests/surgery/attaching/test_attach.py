@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import senet
 from senet.errors import InputError
 from senet.surgery.attaching.wrapper import Attached
-from senet.surgery.report import report
 from senet.surgery.gating.strip import strip
 from senet.surgery.graph.install import Rewritten
+from senet.surgery.report import report
 
 # Networks of different families, where blocks go, and how many.
 FOREIGN = {
@@ -220,7 +220,7 @@ def test_fuse_takes_attached_blocks_and_gives_them_back(randomise):
     torch.testing.assert_close(run(model, x), outputs)
     assert list(model.state_dict()) == keys
     for verb in (senet.attach, senet.detach):
-        with pytest.raises(InputError, match=r"is fused; senet\.unfuse\(model\)"):
+        with pytest.raises(InputError, match=r"is fused already; senet\.unfuse\(model\) undoes it"):
             verb(model)
     senet.unfuse(model)
     assert senet.report(model).verb == "attached"
@@ -234,7 +234,7 @@ def test_fold_takes_attached_blocks(randomise):
     folded = senet.fold(model)
     assert senet.report(folded).left == []
     torch.testing.assert_close(run(folded, x), run(model, x))
-    with pytest.raises(InputError, match="is folded; detach in the model that it was folded from"):
+    with pytest.raises(InputError, match="is folded already; detach the model that it was folded from"):
         senet.detach(folded)
 
 
@@ -278,7 +278,7 @@ def refused(model: nn.Module, says: str, **options) -> None:
 def test_wrapped_and_compiled_models_are_refused():
     model = small()
     refused(nn.DataParallel(model), r"is wrapped for distributed training \(DataParallel\).*; attach before wrapping")
-    refused(nn.Sequential(nn.DataParallel(model)), "the model's part DataParallel is wrapped")
+    refused(nn.Sequential(nn.DataParallel(model)), "the model's part 0 is wrapped")
     refused(torch.compile(model, backend="eager"), "is compiled; attach before torch.compile")
     in_place = small()
     in_place.compile(backend="eager")
@@ -291,7 +291,7 @@ def test_wrapped_and_compiled_models_are_refused():
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
 def test_scripts_are_refused():
-    refused(torch.jit.script(nn.Conv2d(3, 8, 1)), "is a ScriptModule, whose parts stay as they are")
+    refused(torch.jit.script(nn.Conv2d(3, 8, 1)), "is a ScriptModule, whose forward cannot be read")
 
 
 def test_models_without_values_are_refused():
@@ -320,10 +320,19 @@ def test_what_is_of_another_kind_is_refused():
     refused(small(), "but a structure stands alone; give where='residual'$", where=["residual", "stages"])
 
 
-def test_a_model_that_keeps_what_it_computed_is_refused():
+def test_a_model_that_keeps_what_it_computed_takes_blocks():
+    """PyTorch makes no copy of a tensor that was computed with gradients, and surgery looks at a copy."""
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    outputs = run(model, x)
+    model.last = model(x)
+    assert torch.equal(run(senet.attach(model), x), outputs)
+    assert model.last.grad_fn is not None
+
+
+def test_a_model_that_has_no_copy_is_refused():
     model = small()
-    model.last = model(torch.randn(2, 3, 32, 32))
-    refused(model, "^ResNet keeps tensors that it computed with gradients, which have no copy; ")
+    model.lines = (line for line in ())
+    refused(model, "^ResNet cannot be copied, which surgery does to look at it .*; take away what has no copy")
 
 
 def test_what_is_set_around_the_call_does_not_matter():

@@ -55,7 +55,7 @@ class Norms(nn.Module):
         (Two(), lambda part, u: part(u, u), "it is called with more than one tensor; name a module inside it"),
         (Two(), lambda part, u: part(x=u), "it is called with more than one tensor"),
         (Pair(), lambda part, u: part(u)[0], r"it gives no tensor, not a map"),
-        (nn.Flatten(), lambda part, u: part(u), r"it gives \(2, 32768\), not a map \(N, C, H, W\)"),
+        (nn.Flatten(), lambda part, u: part(u), r"it gives \(2, 32768\), not a map \(N, C, \.\.\.\)"),
         (nn.AdaptiveAvgPool2d(1), lambda part, u: part(u), None),
         (senet.SqueezeExcite(8), lambda part, u: part(u), "it has a block already, part; senet.detach"),
         (nn.Sequential(senet.CBAM(8), nn.Identity()), lambda part, u: part(u), "it has a block already, part.0"),
@@ -104,7 +104,7 @@ class ChannelsLast(nn.Module):
 @pytest.mark.parametrize("path", ["norm", "act"])
 def test_channels_last_in_shape_are_refused(channels, path):
     refusal = Maps(ChannelsLast(channels), None).refusal(path)
-    assert refusal == f"its map (2, 16, 16, {channels}) has channels last; blocks take (N, C, H, W)"
+    assert refusal == f"its map (2, 16, 16, {channels}) has channels last; blocks take (N, C, ...)"
 
 
 @pytest.mark.parametrize("example", [None, (torch.randn(1, 3, 32, 64),)], ids=["square", "not square"])

@@ -10,9 +10,9 @@ from senet.blocks import ECA, EffectiveSE, SqueezeExcite
 from senet.errors import InputError
 from senet.surgery.folding.fold import fold
 from senet.surgery.fusing.fuse import fuse
-from senet.surgery.report import report
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.run import randomise_norms
+from senet.surgery.report import report
 
 
 class Gate(nn.Module):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import senet
 from senet.errors import InputError
-from senet.surgery.graph import walk
 from senet.surgery.fusing.fuse import fuse, unfuse
-from senet.surgery.report import report
+from senet.surgery.graph import walk
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.run import randomise_norms
+from senet.surgery.report import report
 
 TAIL = "norm + gate + shortcut + relu"
 OURS = "norm + gate + drop + shortcut + relu"

@@ -8,11 +8,11 @@ from torch import nn
 
 from senet.blocks import create_block
 from senet.errors import InputError
-from senet.surgery.gating import freeze as freeze_module
 from senet.surgery import fold, fuse, report
 from senet.surgery.attaching.attach import attach
-from senet.surgery.gating.freeze import freeze_gates, frozen
+from senet.surgery.gating import freeze as freeze_module
 from senet.surgery.gating.find import find_gates
+from senet.surgery.gating.freeze import freeze_gates, frozen
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.gates import find
 from senet.surgery.graph.run import randomise_norms

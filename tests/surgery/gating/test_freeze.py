@@ -14,8 +14,8 @@ from senet.blocks import BLOCKS, Recalibrate, create_block
 from senet.errors import InputError
 from senet.models import create_model
 from senet.surgery import fold, fuse, report
-from senet.surgery.gating.freeze import freeze_gates, frozen
 from senet.surgery.gating.find import find_gates
+from senet.surgery.gating.freeze import freeze_gates, frozen
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.run import randomise_norms
 

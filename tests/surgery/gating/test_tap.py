@@ -10,8 +10,8 @@ from torch import nn
 
 import senet
 from senet.errors import InputError
-from senet.surgery.gating.freeze import freeze_gates
 from senet.surgery.gating.find import find_gates
+from senet.surgery.gating.freeze import freeze_gates
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.install import Rewritten
 
