@@ -74,7 +74,8 @@ class Maps:
         self._paths = {module: path for path, module in self.double.named_modules()}
         self._order: list[Given] = []
         self._seen: list[Any] = []
-        hooks = [m.register_forward_hook(self._note, with_kwargs=True) for m in self.double.modules()]
+        heard = [m for m in self.double.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        hooks = [m.register_forward_hook(self._note, with_kwargs=True) for m in heard]
         try:
             self._run()
         finally:
@@ -97,7 +98,7 @@ class Maps:
         plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
         # As long as it is kept, there is one weak reference to an object, and none to a later one is it.
         self._seen.append(weakref.ref(output) if isinstance(output, Tensor) else object())
-        value = (id(self._seen[-1]), getattr(output, "_version", 0))
+        value = (id(self._seen[-1]), output._version if isinstance(output, Tensor) else 0)
         shape = tuple(output.shape) if isinstance(output, Tensor) else None
         self._order.append(Given(self._paths[module], plain, shape, value))
 

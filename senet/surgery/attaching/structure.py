@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from senet.surgery.attaching.graphs import Part
 from senet.surgery.graph.modules import is_norm
@@ -132,7 +132,12 @@ def _is_activation(part: Part, node: fx.Node) -> bool:
     x, y = part.values[source], part.values[node]
     if isinstance(module, nn.PReLU):
         return True
-    if module is None or x.shape != y.shape or any(p.numel() > 1 for p in module.parameters()):
+    if (
+        module is None
+        or not isinstance(y, Tensor)
+        or x.shape != y.shape
+        or any(p.numel() > 1 for p in module.parameters())
+    ):
         return False
     order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0), device="cpu")
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import is_norm, replace
 from senet.surgery.graph.ops import is_query
-from senet.surgery.graph.run import random_like
+from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.verify import relative_difference
 from senet.surgery.graph.walk import Walk
 from senet.surgery.report import Report
@@ -20,6 +20,9 @@ from senet.surgery.report import Report
 __all__ = ["TOLERANCE", "fold_norms"]
 
 TOLERANCE = 1e-10
+
+# Norms that clamp do so at large values alone.
+_MAGNITUDES = (1, 50, 1e6)
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -102,17 +105,23 @@ def _rest_of(norm: nn.Module) -> nn.Module:
 
 def _rest(walk: Walk, layer: nn.Module, norm: nn.Module) -> nn.Module:
     """The module that replaces a folded norm, believed by numbers."""
+    if type(layer) in _LAYERS and type(norm).forward is nn.modules.batchnorm._BatchNorm.forward:
+        return _rest_of(norm)  # as PyTorch itself does
     twin, twin_norm = walk.twins[layer], walk.twins[norm]
     calls = walk.observed.calls[twin]
     if len(calls) != 1 or calls[0][0].tensors != 1 or not calls[0][0].plain:
         raise _StaysError(f"{walk.paths[layer]} is called in other ways than with one tensor")
-    x = random_like(_few_positions(layer, calls[0][1][0]))
+    unit = random_like(_few_positions(layer, calls[0][1][0]))
     kept = dict(twin._parameters)
-    with torch.no_grad():
+    inputs = [unit * size for size in _MAGNITUDES]
+    with torch.no_grad(), Wide():
         try:
-            wanted = twin_norm(twin(x))
+            wanted = [twin_norm(twin(x)) for x in inputs]
             _fold(twin, twin_norm)
-            difference = relative_difference(_rest_of(twin_norm)(twin(x)), wanted)
+            pairs = zip(inputs, wanted, strict=True)
+            difference = max(relative_difference(_rest_of(twin_norm)(twin(x)), y) for x, y in pairs)
+        except Exception as error:  # whatever a forward of somebody's own does with an input of ours
+            raise _StaysError(f"folded into {walk.paths[layer]} it does not run ({type(error).__name__})") from error
         finally:
             twin._parameters.update(kept)
     if not difference <= TOLERANCE:

@@ -12,7 +12,7 @@ from senet.blocks.stages import AvgSqueeze
 from senet.surgery.graph.gates import Gated
 from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.neighbours import Normed, Tail
-from senet.surgery.graph.ops import holds_tensors, reaching
+from senet.surgery.graph.ops import holds_tensors, is_query, reaching
 from senet.surgery.graph.walk import Reading
 
 __all__ = ["Rewriting"]
@@ -42,12 +42,13 @@ class Rewriting:
         else:
             x, norm, act = self._current(source.x), source.norm, source.act
             opened = self._after(source.nodes[-1], open_site, (x, self._module(norm), act))
-            self._ask_instead(site.u, x)
+            self._ask_of_all((site.u,), (), x)
         z = self._after(opened, pooled, (opened, self.reading.values[site.pool].ndim), self._precision(site))
         inside = reaching(site.pool, forward=True) & reaching(site.gate, forward=False)
         site.pool.replace_all_uses_with(z)
         self._as_products(inside)
         before = (*site.to_pool, *site.expands, site.product)
+        self._ask_of_all(before, site.tail.nodes, x)
         if act == "none":
             self._close_tail(opened, self._current(site.gate), site.product, site.tail)
             self._erase((*before, *site.tail.nodes))
@@ -65,7 +66,7 @@ class Rewriting:
         """Rewrites the end of a plain residual unit; returns what became of it, in words."""
         x, u = self._current(source.x), source.nodes[-1]
         opened = self._after(u, open_site, (x, self._module(source.norm), "none"), {"pool": False})
-        self._ask_instead(u, x)
+        self._ask_of_all((u,), tail.nodes, x)
         self._close_tail(opened, None, u, tail)
         self._erase((*source.nodes, *tail.nodes))
         return _sum({"norm": True} | _parts(tail))
@@ -133,20 +134,20 @@ class Rewriting:
         """A reference to the module that a node calls."""
         return self.graph.get_attr(str(node.target))
 
-    def _ask_instead(self, u: fx.Node, x: fx.Node) -> None:
-        """Lets nodes that ask a map for its sizes or dtype ask another of the same."""
+    def _ask_of_all(self, nodes: Sequence[fx.Node], tail: Sequence[fx.Node], x: fx.Node) -> None:
+        """Lets nodes that ask maps which are to go for their sizes or dtype ask another of the same; the last stays."""
         values = self.reading.values
-        for user in list(u.users):
-            if user in values and not holds_tensors(values[user]):
-                user.replace_input_with(u, x)
+        for u in (*nodes, *tail[:-1]):
+            if isinstance(values[u], Tensor) and values[u].shape == values[nodes[-1]].shape:
+                for user in list(u.users):
+                    if user in values and not holds_tensors(values[user]):
+                        user.replace_input_with(u, x)
 
     def _erase(self, nodes: Sequence[fx.Node]) -> None:
         """Erases what nothing uses any more, users first, with what only asked it for sizes."""
         dead = set(nodes)
         for node in reversed(list(self.graph.nodes)):
-            if node in dead:
-                for query in [user for user in node.users if not user.users]:
-                    self.graph.erase_node(query)
+            if (node in dead or is_query(node)) and not node.users:
                 self.graph.erase_node(node)
 
 

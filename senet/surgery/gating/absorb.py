@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from senet.surgery.folding.norms import TOLERANCE
 from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import is_norm, replace
+from senet.surgery.graph.neighbours import BATCHES
 from senet.surgery.graph.ops import is_map, tensor_inputs, users_of_tensor
 from senet.surgery.graph.run import Wide, float64_twin, random_like
 from senet.surgery.graph.verify import relative_difference
@@ -187,12 +188,16 @@ def _check(context: _Context, layer: nn.Module, s: Tensor, *, inputs: bool) -> N
     calls = observed.calls[walk.twins[layer]]
     if not calls or not calls[0][0].plain:
         raise _StaysError(f"{name} is called by keyword")
-    twin, x = float64_twin(layer), random_like(calls[0][1][0]) * 50
-    with torch.no_grad():
-        plain = twin(x)
-        wanted = twin(x * _over(s, x)) if inputs else plain * _over(s, plain)
-        _multiply(twin, s, inputs=inputs)
-        difference = relative_difference(twin(x), wanted)
+    twin = float64_twin(layer)
+    changed = copy.deepcopy(twin)
+    _multiply(changed, s, inputs=inputs)
+    x = random_like(calls[0][1][0]) * 50
+    plain = _run(twin, x, training=False)
+    difference = 0.0
+    for given, training in ((x, False), *((batch, True) for batch in _batches(layer, x))):
+        y = _run(twin, given * _over(s, given) if inputs else given, training=training)
+        wanted = y if inputs else y * _over(s, y)
+        difference = max(difference, relative_difference(_run(changed, given, training=training), wanted))
     if not plain.any():  # where anything agrees
         raise _StaysError(f"{name} gives nothing but zeros")
     if not difference <= TOLERANCE:
@@ -200,6 +205,20 @@ def _check(context: _Context, layer: nn.Module, s: Tensor, *, inputs: bool) -> N
     for part, scaled in _scaled(layer, s, inputs=inputs):
         if not scaled.to(part.dtype).isfinite().all():
             raise _StaysError(f"folded into {name} its weights are beyond {part.dtype}")
+
+
+def _batches(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """Inputs for training: of many images for norms, of which some norm parts of a batch, or in ways of their own."""
+    if isinstance(layer, _CONVOLUTIONS):
+        return [x]
+    shape = (x.shape[1], *(1,) * (x.ndim - 3), 2)
+    return [random_like(x.new_empty((images, *shape), device="meta")) for images in BATCHES]
+
+
+def _run(layer: nn.Module, x: Tensor, *, training: bool) -> Tensor:
+    with torch.no_grad(), Wide(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return cast(Tensor, layer.train(training)(x.clone()))
 
 
 def _over(s: Tensor, u: Tensor) -> Tensor:

@@ -190,7 +190,8 @@ def _given_by(walk: Walk, reading: Reading, gated: Gated) -> nn.Module | None:
     while all(user in users for user in users_of_tensor(node, values)):
         if node.op == "call_module":
             module = reading.module.get_submodule(str(node.target))
-            return module if _runs_once(walk, reading, module) else None
+            heard = not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
+            return module if heard and _runs_once(walk, reading, module) else None
         before = tensor_inputs(node, values)
         if len(before) != 1 or not torch.equal(values[before[0]].flatten(), values[node].flatten()):
             return None

@@ -19,7 +19,19 @@ from senet.surgery.graph.ops import is_map, is_sum, operands, tensor_inputs, use
 from senet.surgery.graph.run import Wide
 from senet.surgery.graph.walk import Reading
 
-__all__ = ["ACTIVATIONS", "RTOL", "Normed", "Tail", "conv_after", "normed", "rerun", "tail_after", "tails", "wide"]
+__all__ = [
+    "ACTIVATIONS",
+    "BATCHES",
+    "RTOL",
+    "Normed",
+    "Tail",
+    "conv_after",
+    "normed",
+    "rerun",
+    "tail_after",
+    "tails",
+    "wide",
+]
 
 RTOL = 1e-9  # of values in float64 that are the same
 
@@ -35,7 +47,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 )
 
 # More images than any norm that splits its batch is likely to take together.
-_BATCHES = (3, 67, 1031, 4099)
+BATCHES = (3, 67, 1031, 4099)
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ def _agrees(norm: nn.Module, x: Tensor, training: bool) -> bool:
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad(), Wide():
-            for images in _BATCHES:
+            for images in BATCHES:
                 if images * channels > 2**22:  # 32 MiB
                     continue
                 shape = (images, channels, *(1,) * (x.ndim - 3), 2)
