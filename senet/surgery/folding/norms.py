@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 import torch
@@ -42,16 +43,21 @@ def fold_norms(walk: Walk, done: Report) -> None:
     left = dict.fromkeys(norms, "no graph shows what comes before it")
     owners = Counter(id(p) for module in walk.paths for p in module.parameters(recurse=False))
     names = Counter(m for _, m in walk.model.named_modules(remove_duplicate=False))
+    known: dict[Hashable, list[fx.Graph]] = {}  # of modules of one kind the graphs are the same
     for host in walk.hosts(all_of_them=True):
         if next(host.children(), None) is None or not any(module in left for module in host.modules()):
             continue
-        for graph in walk.graphs(host):
+        kind = walk.kind(host)
+        if kind not in known:
+            known[kind] = walk.graphs(host)
+        paths = {m: path for path, m in host.named_modules()}
+        for graph in known[kind]:
             for node in graph.nodes:
                 norm = host.get_submodule(str(node.target)) if node.op == "call_module" else None
                 if norm not in left or norm is None:
                     continue
                 try:
-                    layer = _layer_before(walk, host, node, owners, names)
+                    layer = _layer_before(walk, host, node, paths, owners, names)
                     rest = _rest(walk, layer, norm)
                 except _StaysError as reason:
                     left[norm] = str(reason)
@@ -67,7 +73,12 @@ def fold_norms(walk: Walk, done: Report) -> None:
 
 
 def _layer_before(
-    walk: Walk, host: nn.Module, node: fx.Node, owners: Counter[int], names: Counter[nn.Module]
+    walk: Walk,
+    host: nn.Module,
+    node: fx.Node,
+    paths: Mapping[nn.Module, str],
+    owners: Counter[int],
+    names: Counter[nn.Module],
 ) -> nn.Module:
     norm, before = host.get_submodule(str(node.target)), node.args[0]
     assert isinstance(before, fx.Node)
@@ -78,7 +89,7 @@ def _layer_before(
     if others:
         raise _StaysError(f"{before.name} also goes to {others[0].name}")
     for module in (layer, norm):
-        path = next(n for n, m in host.named_modules() if m is module)
+        path = paths[module]
         uses = [
             n for n in node.graph.nodes if n.op in ("call_module", "get_attr") and f"{n.target}.".startswith(f"{path}.")
         ]

@@ -60,12 +60,16 @@ class _Copying(TorchFunctionMode):
         self.change = change
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__deepcopy__ and type(args[0]) is Tensor:
+        if func in (Tensor.__deepcopy__, nn.Parameter.__deepcopy__) and type(args[0]) in (Tensor, nn.Parameter):
             tensor, memo = args
             if id(tensor) not in memo:
                 with torch._C.DisableTorchFunction():
-                    copied = self.change(tensor.detach()).clone()
-                    memo[id(tensor)] = copied.requires_grad_(tensor.requires_grad)
+                    made = self.change(tensor.detach())
+                    made = made.clone() if made.data_ptr() == tensor.data_ptr() else made
+                    is_parameter = type(tensor) is nn.Parameter
+                    memo[id(tensor)] = nn.Parameter(made, False) if is_parameter else made
+                    memo[id(tensor)].requires_grad_(tensor.requires_grad)
+                    memo.setdefault(id(memo), []).append(tensor)  # lives as long as its id is known
             return memo[id(tensor)]
         return func(*args, **(kwargs or {}))
 
@@ -75,7 +79,7 @@ def copied(module: nn.Module, change: Callable[[Tensor], Tensor] = lambda t: t) 
 
     Args:
         module: any.
-        change: is applied to tensors that are no parameters.
+        change: is applied to each tensor.
 
     Raises:
         InputError: something in it has no copy.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from senet.surgery.graph.install import Variant, give_back, put_in
 from senet.surgery.graph.ops import tensors_in
-from senet.surgery.graph.run import Wide, random_like
+from senet.surgery.graph.run import Wide, copied, random_like
 from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
 
@@ -44,7 +43,12 @@ def disagreement(
         for training in reading.modes:
             mode = "training" if training else "evaluation"
             for inputs, where, trained in _inputs(reading, training):
-                found = _compare(twin, reading, variants, inputs, training, gradients and trained, tolerance)
+                try:
+                    found = _compare(twin, reading, variants, inputs, training, gradients and trained, tolerance)
+                except _NotTakenError:
+                    if not trained:  # another size than the example's, which the module need not take
+                        continue
+                    found = _compare_example(twin, reading, variants, training, gradients, tolerance)
                 if found is not None:
                     return f"{found} in {mode}{where}"
         if found := _compare_dtypes(twin, reading, variants):
@@ -52,23 +56,39 @@ def disagreement(
     return None
 
 
+class _NotTakenError(Exception):
+    """Inputs that a module itself does not take."""
+
+
+def _compare_example(
+    twin: nn.Module,
+    reading: Reading,
+    variants: Sequence[Variant],
+    training: bool,
+    gradients: bool,
+    tolerance: float,
+) -> str | None:
+    try:
+        return _compare(twin, reading, variants, reading.inputs, training, gradients, tolerance)
+    except _NotTakenError as refused:  # it is reported, not lost
+        return f"it does not run ({refused})"
+
+
 def _inputs(reading: Reading, training: bool) -> Iterator[tuple[list[Tensor], str, bool]]:
     """Inputs to compare with, where they differ from the example in words, and whether gradients are looked at.
 
-    Gradients are looked at where maps are small: what they are made of is the same at every size.
+    Maps are small if the module takes that, which it shows by the first; all is the same formula at every size.
     """
     little = smaller(reading, square=reading.square)
-    if little is None or not training:
-        yield reading.inputs, "", little is None
-    if little is not None:
-        yield little, f", for inputs of {_sizes(little)}", True
+    first = reading.inputs if little is None else little
+    yield first, "" if little is None else f", for inputs of {_sizes(first)}", True
     if training:  # where a norm takes any magnitude away
         return
-    for inputs in elsewhere(reading, larger=False, square=reading.square):
-        yield inputs, f", for inputs of {_sizes(inputs)}", False
+    if little is None:
+        for inputs in elsewhere(reading, larger=False, square=reading.square):
+            yield inputs, f", for inputs of {_sizes(inputs)}", False
     for size in _MAGNITUDES:
-        inputs = [t * size if t.is_floating_point() else t for t in little or reading.inputs]
-        yield inputs, f", for values of {size:g}", False
+        yield [t * size if t.is_floating_point() else t for t in first], f", for values of {size:g}", False
 
 
 def _sizes(inputs: Sequence[Tensor]) -> str:
@@ -84,13 +104,12 @@ def _compare(
     gradients: bool,
     tolerance: float,
 ) -> str | None:
-    first = inputs is reading.inputs  # which the module takes, whatever else it takes
     looked_at = _changed_parameters(twin, variants) if gradients else None
     with _mode(twin, training):
         try:
             wanted = _run(twin, reading, inputs, looked_at)
-        except Exception as failure:  # whatever forward does with an input of ours; it is reported, not lost
-            return f"it does not run ({_said(failure)})" if first else None
+        except Exception as failure:  # whatever forward does with an input of ours
+            raise _NotTakenError(_said(failure)) from failure
         with _rewritten(twin, variants):
             try:
                 got = _run(twin, reading, inputs, looked_at)
@@ -195,7 +214,7 @@ def _gradients(
 def _compare_dtypes(twin: nn.Module, reading: Reading, variants: Sequence[Variant]) -> str | None:
     """Whether outputs have another dtype in bfloat16; run on no device, where nothing is computed."""
     try:
-        ghost = copy.deepcopy(twin).to("meta", torch.bfloat16)
+        ghost = copied(twin, _ghost)
         inputs = [t.to(torch.bfloat16) if t.is_floating_point() else t for t in reading.shapes]
         args, kwargs = reading.call.rebuild(inputs)
         with torch.no_grad():
@@ -207,6 +226,11 @@ def _compare_dtypes(twin: nn.Module, reading: Reading, variants: Sequence[Varian
     with torch.no_grad():
         got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
     return None if got == wanted else f"in bfloat16 its output would be {got}, not {wanted}"
+
+
+def _ghost(t: Tensor) -> Tensor:
+    """A tensor without numbers, in bfloat16."""
+    return torch.empty_like(t, device="meta", dtype=torch.bfloat16 if t.is_floating_point() else t.dtype)
 
 
 def _largest(x: Tensor | None) -> float:
