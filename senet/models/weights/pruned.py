@@ -23,7 +23,7 @@ class ChannelScale(nn.Module):
     Attributes:
         scale: buffer (C,), or (1,) for all channels.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), dtype and memory format kept.
+    Shapes: (N, C, ...) -> (N, C, ...), with any axes of positions; dtype and memory format kept.
     """
 
     scale: Tensor
@@ -33,7 +33,7 @@ class ChannelScale(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, u: Tensor) -> Tensor:
-        return reference.scale(u, self.scale[:, None, None])
+        return reference.scale(u, self.scale.view(-1, *(1,) * (u.ndim - 2)))
 
     def extra_repr(self) -> str:
         return f"channels={len(self.scale)}"

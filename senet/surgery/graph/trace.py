@@ -7,7 +7,7 @@ import random
 import sys
 import types
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,7 +20,8 @@ from senet.surgery.graph.calls import Call, is_plain
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.modules import is_norm
-from senet.surgery.graph.ops import normalise
+from senet.surgery.graph.ops import normalise, reaching
+from senet.surgery.graph.run import Wide, random_like
 
 __all__ = ["Untraceable", "trace"]
 
@@ -40,6 +41,7 @@ def trace(
     call: Call,
     *,
     training: bool,
+    shapes: Sequence[Tensor] = (),
     leaves: Collection[nn.Module] = (),
     opened: Collection[nn.Module] = (),
 ) -> tuple[fx.Graph, Guards]:
@@ -53,6 +55,7 @@ def trace(
         module: to trace; its modes are kept.
         call: how it is called.
         training: the mode of all its parts.
+        shapes: its tensors, on the meta device; by them the forward is told how many axes its tensors have.
         leaves: modules below it that stay whole.
         opened: modules below it that are traced into, however small.
 
@@ -63,7 +66,7 @@ def trace(
     if "forward" in vars(module):
         raise Untraceable("its forward was replaced on the object itself")
     before = {m: m.training for m in module.modules()}
-    tracer = _Tracer(call, leaves, opened)
+    tracer = _Tracer(call, shapes, leaves, opened)
     module.train(training)
     for leaf in leaves:  # it may be frozen in evaluation by itself
         if leaf in before:
@@ -83,12 +86,14 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, call: Call, leaves: Collection[nn.Module], opened: Collection[nn.Module]) -> None:
+    def __init__(
+        self, call: Call, shapes: Sequence[Tensor], leaves: Collection[nn.Module], opened: Collection[nn.Module]
+    ) -> None:
         super().__init__(autowrap_functions=(excited,))
-        self.call, self.leaves, self.opened = call, leaves, opened
+        self.call, self.shapes, self.leaves, self.opened = call, shapes, leaves, opened
         self.guards = Guards()
         self.containers: list[tuple[str, Any, Any]] = []  # what may be changed in place: its name, itself, a snapshot
-        self.quiet = False
+        self.quiet = self.running = False
         self.undo = ExitStack()
 
     def read(self, module: nn.Module) -> fx.Graph:
@@ -150,6 +155,8 @@ class _Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Notes at each node whose output it is, for a module that is no leaf leaves no node of its own."""
+        if self.running:
+            return forward(*args, **kwargs)
         if m not in (self.submodule_paths or ()):  # made in the forward itself
             if next(m.parameters(), None) is not None:
                 raise Untraceable(f"it calls a {type(m).__name__} that is none of its parts")
@@ -212,6 +219,59 @@ class _Tracer(fx.Tracer):
             if not known:  # baked in, it would neither follow the model's device nor what it was computed from
                 raise Untraceable("it computes with a tensor that it makes from numbers")
         return super().create_arg(a)
+
+    # How many axes a tensor has is the same in every call of its kind, so a forward may be told; sizes are not.
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Yields the entries of what has as many in every call, such as a tensor's sizes."""
+        value = self.value(obj.node)
+        if isinstance(value, tuple | list):
+            return iter([obj[i] for i in range(_len(value))])  # type: ignore[index]
+        return super().iter(obj)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.rank(obj.node)) if self.is_of_ranks(obj.node) else super().to_bool(obj)
+
+    def is_of_ranks(self, node: fx.Node) -> bool:
+        """Whether a node depends on tensors by how many axes they have alone."""
+        if node.target in _RANKS or (node.target is getattr and node.args[1:2] == ("ndim",)):
+            return True
+        inputs = node.all_input_nodes
+        return node.op == "call_function" and bool(inputs) and all(map(self.is_of_ranks, inputs))
+
+    def rank(self, node: fx.Node) -> Any:
+        """The value of a node that is of ranks.
+
+        Raises:
+            Untraceable: it is of sizes, or of numbers in tensors.
+        """
+        if not self.is_of_ranks(node):
+            raise Untraceable("it uses a size or a number of a tensor as a number of Python")
+        return self.value(node)
+
+    def value(self, node: fx.Node) -> Any:
+        """The value of a node in one run; of it nothing may be used that is another in other calls."""
+        needed = reaching(node, forward=False)
+        inputs = iter([random_like(t, seed) for seed, t in enumerate(self.shapes)])
+        interpreter, known = fx.Interpreter(self.root, graph=self.graph), dict[fx.Node, Any]()
+        before, self.running = self.running, True
+        try:
+            with self._quietly(), torch.no_grad(), Wide(), torch.autocast("cpu", enabled=False):
+                for each in self.graph.nodes:
+                    if each.op == "placeholder":
+                        known[each] = next(inputs, None)
+                    elif each in needed:
+                        args, kwargs = (fx.node.map_arg(a, known.__getitem__) for a in (each.args, each.kwargs))
+                        known[each] = getattr(interpreter, each.op)(each.target, args, kwargs)
+        finally:
+            self.running = before
+        return known[node]
 
     # What is asked of modules.
 
@@ -294,7 +354,35 @@ class _Tracer(fx.Tracer):
             self.quiet = before
 
 
+class _Counts:
+    """A proxy that gives Python a number where it stands for a number of axes, or has as many entries as axes."""
+
+    tracer: Any
+    node: fx.Node
+
+    def __index__(self) -> int:
+        return int(self.tracer.rank(self.node))
+
+    __int__ = __index__
+
+    def __len__(self) -> int:
+        value = self.tracer.value(self.node)
+        if isinstance(value, tuple | list):
+            return _len(value)
+        raise TypeError("how many images a tensor has is no number while it is traced")
+
+
+class _Proxy(_Counts, fx.Proxy):
+    def __getattr__(self, k: str) -> fx.proxy.Attribute:
+        return _Attribute(self, k)
+
+
+class _Attribute(_Counts, fx.proxy.Attribute):
+    pass
+
+
 _len = builtins.len
+_RANKS = {"dim", "ndimension"}
 
 
 def _is_proxy(value: object) -> bool:

@@ -198,7 +198,7 @@ class Walk:
         if twin in self._opaque or twin in self.observed.opaque:
             return []
         try:
-            return [self._trace(twin, call, self.modes[0])[0] for call, _ in self.observed.calls[twin]]
+            return [self._trace(twin, call, tensors, self.modes[0])[0] for call, tensors in self.observed.calls[twin]]
         except Untraceable as reason:
             self.untraceable[module] = str(reason)
             if not isinstance(module, Recalibrate):
@@ -213,7 +213,7 @@ class Walk:
         read: list[Reading] = []
         for training in self.modes:
             try:
-                graph, guards = self._trace(twin, call, training)
+                graph, guards = self._trace(twin, call, tensors, training)
             except Untraceable:
                 # Evaluation may be a graph where training draws a coin; alone it is no use to what is to train.
                 if training == self.modes[0]:
@@ -238,19 +238,19 @@ class Walk:
                 raise Untraceable(f"its graph does not run in float64 ({type(error).__name__}: {first})") from error
             yield reading
 
-    def _trace(self, twin: nn.Module, call: Call, training: bool) -> tuple[fx.Graph, Guards]:
+    def _trace(self, twin: nn.Module, call: Call, tensors: list[Tensor], training: bool) -> tuple[fx.Graph, Guards]:
         """Traces a module; where that fails, with those parts whole that fail by themselves."""
         leaves = {self.twins[m] for m in self.paths if self.paths[m] in self.done} | self._opaque
         try:
-            return self._traced(twin, call, training, leaves)
+            return self._traced(twin, call, tensors, training, leaves)
         except Untraceable:
             found = False
             for inner in reversed(list(twin.modules())[1:]):
                 if inner in leaves or next(inner.children(), None) is None or isinstance(inner, Recalibrate):
                     continue
-                for inner_call, _ in self.observed.calls.get(inner, ()):
+                for inner_call, inner_tensors in self.observed.calls.get(inner, ()):
                     try:
-                        self._traced(inner, inner_call, training, leaves)
+                        self._traced(inner, inner_call, inner_tensors, training, leaves)
                     except Untraceable:
                         leaves.add(inner)
                         found = True
@@ -261,11 +261,13 @@ class Walk:
             if not found:
                 raise
             self._opaque |= leaves - {self.twins[m] for m in self.paths if self.paths[m] in self.done} - {twin}
-            return self._traced(twin, call, training, leaves)
+            return self._traced(twin, call, tensors, training, leaves)
 
-    def _traced(self, twin: nn.Module, call: Call, training: bool, leaves: set[nn.Module]) -> tuple[fx.Graph, Guards]:
+    def _traced(
+        self, twin: nn.Module, call: Call, tensors: list[Tensor], training: bool, leaves: set[nn.Module]
+    ) -> tuple[fx.Graph, Guards]:
         opened = self.observed.gated.keys()
-        graph, guards = trace(twin, call, training=training, leaves=leaves - {twin}, opened=opened)
+        graph, guards = trace(twin, call, training=training, shapes=tensors, leaves=leaves - {twin}, opened=opened)
         self.prepare(twin, graph, self.observed)
         return graph, guards
 
