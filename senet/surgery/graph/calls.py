@@ -116,7 +116,7 @@ def _like(value: Any, parts: list[Any]) -> Any:
 
 def _base(value: Any) -> Callable[[Any], Any]:
     """The built-in container that stands for a subclass of it."""
-    return next(kind for kind in (dict, list, tuple) if isinstance(value, kind) or kind is dict)
+    return next((kind for kind in (list, tuple) if isinstance(value, kind)), dict)
 
 
 def _matches(spec: Any, value: Any, found: list[Tensor], proxies: bool) -> bool:

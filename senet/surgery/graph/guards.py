@@ -63,11 +63,16 @@ class Guards:
 class _Seen:
     """An object as it was: its class, and snapshots of what is in it, each by a name, a key or a number."""
 
+    index: int  # of the objects in a snapshot, as they were met
     kind: type
     contents: tuple[tuple[Any, Any], ...]
 
 
-_MET = ("met before",)  # in the place of an object that a snapshot has already
+@dataclass(frozen=True)
+class _Met:
+    """Stands in the place of an object that a snapshot has already."""
+
+    index: int
 
 
 def snapshot(value: Any) -> Any:
@@ -76,37 +81,43 @@ def snapshot(value: Any) -> Any:
     Raises:
         Unguardable: it draws random numbers, is used up by being read, or holds more than can be compared each time.
     """
-    return _taken(value, [])
+    return _taken(value, {})
 
 
-def _taken(value: Any, met: list[Any]) -> Any:
+def _taken(value: Any, met: dict[int, tuple[int, Any]]) -> Any:
     if is_constant(value):
         return value
-    if any(value is other for other in met):
-        return _MET
+    if id(value) in met and not isinstance(value, tuple):  # which are often one by chance, such as ()
+        return _Met(met[id(value)][0])
     if len(met) == _MOST:
-        raise Unguardable(f"it reads an object that holds more than {_MOST} others ({type(met[0]).__name__})")
+        kind = type(next(iter(met.values()))[1]).__name__
+        raise Unguardable(f"it reads an object that holds more than {_MOST} others ({kind})")
     if _draws(value):
         raise Unguardable(f"it has random numbers of its own ({type(value).__name__})")
     if isinstance(value, Iterator):
         raise Unguardable(f"it reads what is used up by being read ({type(value).__name__})")
-    met.append(value)
-    return _Seen(type(value), tuple((name, _taken(part, met)) for name, part in _contents(value)))
+    index, _ = met.setdefault(id(value), (len(met), value))  # kept, so that its id stays its own
+    return _Seen(index, type(value), tuple((name, _taken(part, met)) for name, part in _contents(value)))
 
 
 def is_same(value: Any, seen: Any) -> bool:
     """Whether a value is as it was when a snapshot was taken of it."""
-    if seen is _MET:
-        return True
+    return _is_same(value, seen, {})
+
+
+def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
+    if isinstance(seen, _Met):
+        return met.get(seen.index) is value
     if not isinstance(seen, _Seen):
         return type(value) is type(seen) and bool(value == seen)
     if type(value) is not seen.kind:
         return False
+    met[seen.index] = value
     now = _contents(value)
     if len(now) != len(seen.contents):
         return False
     for (name, part), (known, before) in zip(now, seen.contents, strict=True):
-        if name != known or not is_same(part, before):
+        if name != known or not _is_same(part, before, met):
             return False
     return True
 
