@@ -10,15 +10,14 @@ import torch
 from torch import nn
 
 from senet.surgery.folding.blocks import plain_graph
-from senet.surgery.folding.norms import TOLERANCE, fold_norms
+from senet.surgery.folding.norms import fold_norms
 from senet.surgery.folding.rewrite import Maker, refusal, rewrite
-from senet.surgery.fusing.fuse import restore
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
-from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in
+from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
 from senet.surgery.graph.ledger import Ledger, inside, outside
 from senet.surgery.graph.modules import refuse, tidy
 from senet.surgery.graph.run import computes_weight, copied, growing_examples
-from senet.surgery.graph.verify import disagreement
+from senet.surgery.graph.verify import FORWARD_TOLERANCE, disagreement
 from senet.surgery.graph.walk import Reading, Walk
 from senet.surgery.report import Report, forget, keep, report
 
@@ -134,7 +133,7 @@ class _Folding:
         variants = [Variant(r.call, guards, r.graph) for r in readings for guards in r.guards()]
         for name, make in made.items():
             twin.add_module(name, make(twin))
-        if reason := disagreement(readings, variants, gradients=False, tolerance=TOLERANCE):
+        if reason := disagreement(readings, variants, gradients=False, tolerance=FORWARD_TOLERANCE):
             for name in made:
                 delattr(twin, name)
             self.walk.forget(module)  # its graphs were changed

@@ -14,13 +14,11 @@ from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import is_norm, replace
 from senet.surgery.graph.ops import is_query
 from senet.surgery.graph.run import Wide, random_like
-from senet.surgery.graph.verify import relative_difference
+from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
 from senet.surgery.graph.walk import Walk
 from senet.surgery.report import Report
 
-__all__ = ["TOLERANCE", "fold_norms"]
-
-TOLERANCE = 1e-10
+__all__ = ["fold_norms"]
 
 # Norms that clamp do so at large values alone.
 _MAGNITUDES = (1, 50, 1e6)
@@ -109,7 +107,8 @@ def _layer_before(
 
 def _rest_of(norm: nn.Module) -> nn.Module:
     """Returns the module that replaces a folded norm: its activation if it has one, else an identity."""
-    parts = [part for part in norm.children() if type(part) is not nn.Identity]
+    children = norm.named_children()  # of which parametrizations are its weight
+    parts = [part for name, part in children if type(part) is not nn.Identity and name != "parametrizations"]
     rest = nn.Identity() if not parts else parts[0] if len(parts) == 1 else nn.Sequential(*parts)
     return rest.train(norm.training)
 
@@ -135,7 +134,7 @@ def _rest(walk: Walk, layer: nn.Module, norm: nn.Module) -> nn.Module:
             raise _StaysError(f"folded into {walk.paths[layer]} it does not run ({type(error).__name__})") from error
         finally:
             twin._parameters.update(kept)
-    if not difference <= TOLERANCE:
+    if not difference <= FORWARD_TOLERANCE:
         raise _StaysError(f"folded into {walk.paths[layer]} it differs by {difference:.1e}")
     return _rest_of(norm)
 

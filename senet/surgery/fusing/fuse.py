@@ -12,7 +12,7 @@ from torch import fx, nn
 from senet.errors import InputError
 from senet.surgery.fusing.rewrite import Rewriting
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
-from senet.surgery.graph.install import Rewritten, Variant, give_back, has_hooks, put_in, put_same_in
+from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
 from senet.surgery.graph.ledger import Ledger, inside, outside
 from senet.surgery.graph.modules import is_norm, refuse, refuse_recorded, tidy
 from senet.surgery.graph.neighbours import tails
@@ -22,7 +22,7 @@ from senet.surgery.graph.verify import disagreement
 from senet.surgery.graph.walk import Reading, Walk
 from senet.surgery.report import Report, forget, has_report, keep
 
-__all__ = ["fuse", "restore", "unfuse"]
+__all__ = ["fuse", "unfuse"]
 
 
 def fuse(model: nn.Module, *, example: Sequence[Any] | None = None, plain_tails: bool = False) -> nn.Module:
@@ -86,13 +86,6 @@ def unfuse(model: nn.Module) -> nn.Module:
     restore(model)
     forget(model)
     return model
-
-
-def restore(model: nn.Module) -> None:
-    """Gives every rewritten module its own class back."""
-    for module in model.modules():
-        if isinstance(module, Rewritten):
-            give_back(module)
 
 
 @dataclass

@@ -15,19 +15,17 @@ from torch.utils._pytree import tree_map
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError, did_you_mean
 from senet.models.weights.pruned import ChannelScale
-from senet.surgery.folding.norms import TOLERANCE
-from senet.surgery.fusing.fuse import restore
 from senet.surgery.gating.absorb import absorb_scales
 from senet.surgery.gating.find import GateSite, find_gates
 from senet.surgery.gating.strip import without
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.gates import Gated, find
-from senet.surgery.graph.install import has_hooks
+from senet.surgery.graph.install import has_hooks, restore
 from senet.surgery.graph.modules import refuse, replace
 from senet.surgery.graph.observe import Observed, observe
 from senet.surgery.graph.ops import reaching, tensors_in
 from senet.surgery.graph.run import Wide, computes_weight, copied, float64_twin, in_float64
-from senet.surgery.graph.verify import relative_difference
+from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
 from senet.surgery.graph.walk import Reading, Walk
 from senet.surgery.report import Report, forget, keep
 
@@ -199,7 +197,7 @@ def _factor(name: str, block: Recalibrate, value: Tensor, shape: torch.Size) -> 
     with listen([GateSite("", twin.get_submodule("gate"))], hear), torch.no_grad():
         factor = twin(torch.ones(shape, dtype=torch.float64, device="cpu"))[0].flatten(1)[:, 0]
         u = torch.randn(shape, dtype=torch.float64, device="cpu")
-        if not relative_difference(twin(u), u * factor.view(-1, *(1,) * (u.ndim - 2))) <= TOLERANCE:
+        if not relative_difference(twin(u), u * factor.view(-1, *(1,) * (u.ndim - 2))) <= FORWARD_TOLERANCE:
             raise InputError(f"{type(block).__name__} at {name!r} does more than gate, so it is no constant; leave it")
     return factor
 

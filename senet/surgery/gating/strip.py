@@ -13,10 +13,9 @@ from torch import fx, nn
 from senet.blocks import BLOCKS
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
-from senet.surgery.fusing.fuse import restore
 from senet.surgery.graph.gates import Key, find
 from senet.surgery.graph.guards import Guards
-from senet.surgery.graph.install import Variant, is_there, put_in
+from senet.surgery.graph.install import Variant, is_there, put_in, restore
 from senet.surgery.graph.ledger import Ledger
 from senet.surgery.graph.modules import refuse, replace, tidy
 from senet.surgery.graph.ops import holds_tensors, reaching

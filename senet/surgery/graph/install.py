@@ -25,7 +25,7 @@ from senet.errors import InputError
 from senet.surgery.graph.calls import Call, is_plain
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, is_same, snapshot
 
-__all__ = ["Rewritten", "Variant", "give_back", "has_hooks", "is_there", "put_in", "put_same_in", "settings"]
+__all__ = ["Rewritten", "Variant", "give_back", "has_hooks", "is_there", "put_in", "put_same_in", "restore", "settings"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -172,6 +172,13 @@ def give_back(module: nn.Module) -> None:
     """Gives a rewritten module its class back."""
     assert isinstance(module, Rewritten)
     module.__class__ = module.original  # type: ignore[assignment]
+
+
+def restore(model: nn.Module) -> None:
+    """Gives every rewritten module below a model, and the model, its class back."""
+    for module in model.modules():
+        if isinstance(module, Rewritten):
+            give_back(module)
 
 
 def _make_class(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import random
-import sys
 import types
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,6 +20,7 @@ from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import normalise, reaching
 from senet.surgery.graph.run import Wide, random_like
+from senet.surgery.graph.side_effects import both_autocasts, random_numbers_kept
 
 __all__ = ["Untraceable", "trace"]
 
@@ -97,13 +96,14 @@ class _Tracer(fx.Tracer):
         self.undo = ExitStack()
 
     def read(self, module: nn.Module) -> fx.Graph:
-        with _random_numbers_kept(), _both_autocasts(), warnings.catch_warnings(), self.undo:
+        with both_autocasts(), warnings.catch_warnings(), self.undo:
             warnings.simplefilter("ignore")
             self.grad = torch.is_grad_enabled()
             self._watch(module)
             self._make_tensors_of_proxies()
             try:
-                graph = self.trace(module)
+                with random_numbers_kept():
+                    graph = self.trace(module)
             except Untraceable:
                 raise
             except Unguardable as reason:
@@ -387,37 +387,3 @@ _RANKS = {"dim", "ndimension"}
 
 def _is_proxy(value: object) -> bool:
     return isinstance(value, fx.Proxy)
-
-
-@contextmanager
-def _both_autocasts() -> Iterator[None]:
-    """Switches autocast on, so that a forward that switches it off can be told; nothing is computed meanwhile."""
-    before = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
-    for kind in before:
-        torch.set_autocast_enabled(kind, True)
-    try:
-        yield
-    finally:
-        for kind, enabled in before.items():
-            torch.set_autocast_enabled(kind, enabled)
-
-
-@contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Gives all random numbers back that were drawn, and raises Untraceable if any were: a coin, say, is no graph."""
-    numpy = sys.modules.get("numpy")
-    ours, theirs = random.getstate(), None if numpy is None else numpy.random.get_state()
-    tensors = torch.get_rng_state()
-    try:
-        yield
-        drawn = random.getstate() != ours or not torch.equal(torch.get_rng_state(), tensors)
-        if numpy is not None and theirs is not None:
-            now = numpy.random.get_state()
-            drawn = drawn or now[2:] != theirs[2:] or not (now[1] == theirs[1]).all()
-        if drawn:
-            raise Untraceable("it draws random numbers in Python while it runs")
-    finally:
-        random.setstate(ours)
-        torch.set_rng_state(tensors)
-        if numpy is not None and theirs is not None:
-            numpy.random.set_state(theirs)

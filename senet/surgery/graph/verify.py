@@ -15,9 +15,10 @@ from senet.surgery.graph.run import Wide, copied, random_like
 from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
 
-__all__ = ["TOLERANCE", "difference_of", "disagreement", "relative_difference"]
+__all__ = ["FORWARD_TOLERANCE", "TOLERANCE", "difference_of", "disagreement", "relative_difference"]
 
 TOLERANCE = 1e-9
+FORWARD_TOLERANCE = 1e-10  # of outputs alone
 # Clamps, and other functions that show at large or small values alone.
 _MAGNITUDES = (1e6, 1e-6)
 
