@@ -28,10 +28,10 @@ def disagreement(
 ) -> str | None:
     """Returns what differs between a module and its rewritten forwards, or None; or that one of the two does not run.
 
-    Compared are outputs and, if asked for, gradients of inputs and parameters and buffers afterwards, in all modes of
-    the readings, in float64 with random norms; each relative to its largest value, or to a thousandth of the largest of
-    its kind, since a bias before a norm has a gradient of nothing but rounding. Sizes that the module itself does not
-    take are passed over. Last, dtypes of outputs are compared in bfloat16, on no device.
+    Compared are outputs and, if asked for, gradients of inputs and parameters, and buffers and inputs afterwards, in
+    all modes of the readings, in float64 with random norms; each relative to its largest value, or to a thousandth of
+    the largest of its kind, since a bias before a norm has a gradient of nothing but rounding. Sizes that the module
+    itself does not take are passed over. Last, dtypes of outputs are compared in bfloat16, on no device.
 
     Args:
         readings: of one module.
@@ -186,15 +186,19 @@ def _run(
     given = [a * 1 if a.is_floating_point() else a for a in leaves]
     args, kwargs = reading.call.rebuild(given)
     torch.manual_seed(0)
-    with Wide(), torch.set_grad_enabled(gradients):
-        outputs = list(tensors_in(twin(*args, **kwargs)))
-    seen: dict[str, dict[str, Tensor | None]] = {"output": {str(i): t.detach() for i, t in enumerate(outputs)}}
-    seen["buffer"] = {name: b.double() for name, b in twin.named_buffers()}
-    if looked_at is not None:
-        seen["gradient"] = _gradients(looked_at, leaves, outputs)
-    with torch.no_grad():
-        for buffer, value in kept:
-            buffer.copy_(value)
+    try:
+        with Wide(), torch.set_grad_enabled(gradients):
+            outputs = list(tensors_in(twin(*args, **kwargs)))
+        seen: dict[str, dict[str, Tensor | None]] = {"output": {str(i): t.detach() for i, t in enumerate(outputs)}}
+        seen["buffer"] = {name: b.to(torch.float64, copy=True) for name, b in twin.named_buffers()}
+        # A forward that works in place on what it is given is seen by whoever gave it.
+        seen["input"] = {f"{i} afterwards": a.detach() for i, a in enumerate(given)}
+        if looked_at is not None:
+            seen["gradient"] = _gradients(looked_at, leaves, outputs)
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
     return seen
 
 
