@@ -312,9 +312,9 @@ def test_a_shared_module_is_replaced_in_every_place_of_the_twin():
 def test_a_network_is_copied_once_for_all_its_graphs(monkeypatch, verb):
     copied = []
 
-    def deepcopy(module):
+    def deepcopy(module, *memo):
         copied.append(module)
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, *memo)
 
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), *(Unit(residual) for _ in range(3)))).eval()
     monkeypatch.setattr(run, "copy", SimpleNamespace(deepcopy=deepcopy))
