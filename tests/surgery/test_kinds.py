@@ -1622,3 +1622,126 @@ class TestOtherRooms:
         stored = {"epoch": 1, "arch": "x", "state_dict": state, "version": 2, "args": argparse.Namespace(lr=0.1)}
         torch.save(stored, tmp_path / "last.pth.tar")
         senet.create_model("cifar_resnet8", pretrained=str(tmp_path / "last.pth.tar"))
+
+
+SCALE, LISTED, CONFIG = 1.0, [1.0], types.SimpleNamespace(t=1.0, listed=[1.0], inner=Config())
+COUNTED, GENERATOR = [0], random.Random(1)
+
+
+class Settings:
+    """Numbers of a class."""
+
+    t = 1.0
+
+    @staticmethod
+    def read() -> float:
+        return SCALE
+
+    @classmethod
+    def own(cls) -> float:
+        return cls.t
+
+
+def scale() -> float:
+    return SCALE
+
+
+def scale_of_scale() -> float:
+    return scale()
+
+
+def counted() -> int:
+    COUNTED[0] += 1
+    return COUNTED[0]
+
+
+def closed_over() -> tuple[Callable[[], float], Callable[[float], None]]:
+    """A function that reads a variable around it, and one that sets it."""
+    t = 1.0
+
+    def write(value: float) -> None:
+        nonlocal t
+        t = value
+
+    return lambda: t, write
+
+
+read_cell, write_cell = closed_over()
+
+
+def by_outside(read: Callable[[], float]) -> nn.Module:
+    return network(lambda m, x: residual(m, x) * read())
+
+
+class TestOutside:
+    """Globals, closures and attributes of classes that functions read which forward calls."""
+
+    READS: dict[str, tuple[Callable[[], float], Callable[[Any, float], None]]] = {
+        "a helper's global": (lambda: scale(), lambda p, v: p.setitem(globals(), "SCALE", v)),
+        "a helper's helper": (lambda: scale_of_scale(), lambda p, v: p.setitem(globals(), "SCALE", v)),
+        "a list": (lambda: LISTED[0], lambda p, v: operator.setitem(LISTED, 0, v)),
+        "a namespace": (lambda: CONFIG.t, lambda p, v: p.setattr(CONFIG, "t", v)),
+        "a list of it": (lambda: CONFIG.listed[0], lambda p, v: operator.setitem(CONFIG.listed, 0, v)),
+        "deeper": (lambda: CONFIG.inner.scale, lambda p, v: p.setattr(CONFIG.inner, "scale", v)),
+        "a class": (lambda: Settings.t, lambda p, v: p.setattr(Settings, "t", v)),
+        "a static method": (lambda: Settings.read(), lambda p, v: p.setitem(globals(), "SCALE", v)),
+        "a class method": (lambda: Settings.own(), lambda p, v: p.setattr(Settings, "t", v)),
+        "a closure": (lambda: read_cell(), lambda p, v: write_cell(v)),
+    }
+
+    @pytest.mark.parametrize("name", READS)
+    def test_read(self, name, monkeypatch):
+        read, write = self.READS[name]
+        plain, fused = (randomised(by_outside(read)) for _ in range(2))
+        fused.load_state_dict(plain.state_dict())
+        senet.fuse(fused, example=EXAMPLE)
+        for value in (1.0, 3.0, 1.0):
+            write(monkeypatch, value)
+            same(outcome(fused, EXAMPLE, gradients=True), outcome(plain, EXAMPLE, gradients=True), f"{name} is {value}")
+            plain.load_state_dict(fused.state_dict())
+
+    @pytest.mark.parametrize("read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=str)
+    def test_changed_by_itself(self, read):
+        model = senet.fuse(randomised(network(lambda m, x: residual(m, x) * read())), example=EXAMPLE)
+        x, _ = EXAMPLE[0], model.eval()
+        assert not torch.allclose(model(x), model(x))
+
+    def test_compiled(self):
+        model = senet.fuse(randomised(by_outside(read_cell)), example=EXAMPLE).eval()
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        with torch.no_grad():
+            assert torch.allclose(compiled(*EXAMPLE), model(*EXAMPLE))
+
+
+class Warming(nn.BatchNorm2d):
+    """Batch norm that does something else after many steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = super().forward(x)
+        return torch.where(self.num_batches_tracked > 5000, u * 2, u)
+
+
+class TestFar:
+    """What holds of the example and for as long, or as large, as anyone tries, and no further."""
+
+    def test_counting_norm(self):
+        def late(model: nn.Module) -> None:
+            model[1].bn.num_batches_tracked.fill_(6000)
+
+        Case(lambda: network(norm=Warming), others=TWO_SIZES).fuse(late)
+
+    def test_pool_of_a_corner(self):
+        model = network(lambda m, x: (lambda u: u * wide(m.gate(u[:, :, :64, :64].mean((2, 3)))))(m.normed(x)))
+        Case(lambda: copy.deepcopy(model), others=inputs([(2, 12, 12), (1, 70, 66)])).fuse()
+
+    def test_autocast_on(self):
+        def forward(m: Any, x: Tensor) -> Tensor:
+            u = m.normed(x)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                s = m.gate(u.float().mean((2, 3)))
+            return u * wide(s.to(u.dtype))
+
+        torch.manual_seed(0)
+        plain, x = network(forward).eval(), EXAMPLE[0].float()
+        fused = senet.fuse(copy.deepcopy(plain), example=(x,))
+        assert torch.equal(fused(x), plain(x))

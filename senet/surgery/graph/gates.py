@@ -32,6 +32,7 @@ sizes and batches, and for large values, too::
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -317,6 +318,8 @@ def _reason_elsewhere(reading: Reading, site: Gated, *, square: bool) -> str | N
         square: whether square maps alone are looked at; then the module must make the map square of every square input.
     """
     u = reading.values[site.u]
+    if any(_cuts(node, reading.values, u) for node in site.to_pool):
+        return "its pool is no average of all positions of larger maps: it takes a part of them by numbers"
     pool = _pool_alone(reading, site)
     if pool is not None:
         for size in [list(u.shape[2:]), *other_sizes(u.shape[2:], square=square)]:
@@ -343,6 +346,43 @@ def _reason_elsewhere(reading: Reading, site: Gated, *, square: bool) -> str | N
     if not checked and not all(_is_global(reading, node) for node in site.to_pool):
         return "its pool cannot be told to be global, as the module around it takes one size only"
     return None
+
+
+_CUTS = {"narrow": 3, "narrow_copy": 3, "index_select": 2, "gather": 2, "select": 2, "take": 1, "split": 1}
+
+
+def _cuts(node: fx.Node, values: dict[fx.Node, object], u: Tensor) -> bool:
+    """Whether an operator takes a part of a tensor by numbers, other than channels, of which there are as many."""
+    source = next(iter(node.all_input_nodes), None)
+    given = values.get(source) if source is not None else None
+    if node.op not in ("call_function", "call_method") or not isinstance(given, Tensor):
+        return False
+    of_channels = given.shape[:2] == u.shape[:2]
+    if node.target is operator.getitem:
+        index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+        if ... in index:
+            at = index.index(...)
+            rest = index[at + 1 :]
+            middle = given.ndim - sum(i is not None for i in (*index[:at], *rest))
+            index = (*index[:at], *[slice(None)] * middle, *rest)
+        index = tuple(i for i in index if i is not None)
+        return any(_is_bounded(i) and not (axis == 1 and of_channels) for axis, i in enumerate(index))
+    name = getattr(node.target, "__name__", str(node.target))
+    if name not in _CUTS:
+        return False
+    amount = node.args[_CUTS[name]] if len(node.args) > _CUTS[name] else None
+    axis = node.kwargs.get("dim", node.args[2:3] if name == "split" else node.args[1:2])
+    if of_channels and axis in (1, (1,)):
+        return False
+    return name in ("index_select", "gather", "take") or not isinstance(amount, fx.Node)
+
+
+def _is_bounded(index: object) -> bool:
+    """Whether an index is a number, or a slice that a number ends."""
+    if isinstance(index, slice):
+        start, stop = index.start, index.stop
+        return (type(start) is int and start != 0) or (type(stop) is int and stop < 2**31)
+    return isinstance(index, int)
 
 
 def _by(size: Sequence[int]) -> str:

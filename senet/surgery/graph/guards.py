@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from senet.surgery.graph.calls import is_plain
 
-__all__ = ["MISSING", "Guards", "Unguardable", "is_constant", "is_same", "snapshot"]
+__all__ = ["MISSING", "Guards", "Place", "Unguardable", "draws", "is_constant", "is_same", "snapshot"]
 
 _CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
 _MOST = 10_000  # objects in one that forward reads
@@ -40,6 +40,50 @@ class _Missing:
 MISSING = _Missing()
 
 
+@dataclass(frozen=True)
+class Place:
+    """A way to a value outside of a module.
+
+    Attributes:
+        root: (name of a Python module, name of a global in it), or the name of a closure's variable.
+        path: names of attributes from there.
+        cell: the closure's cell, or None.
+    """
+
+    root: tuple[str, ...]
+    path: tuple[str, ...] = ()
+    cell: types.CellType | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.root, self.path, id(self.cell)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Place)
+            and (self.root, self.path) == (other.root, other.path)
+            and (self.cell is other.cell)
+        )
+
+    @property
+    def name(self) -> str:
+        """The name in words."""
+        return ".".join((self.root[-1], *self.path))
+
+    def of(self, name: str) -> Place:
+        """The place of an attribute of what is here."""
+        return Place(self.root, (*self.path, name), self.cell)
+
+    def value(self) -> Any:
+        """The value that is there now, or :data:`MISSING`."""
+        if self.cell is not None:
+            value = self.cell.cell_contents
+        else:
+            value = vars(sys.modules[self.root[0]]).get(self.root[1], MISSING)
+        for name in self.path:
+            value = getattr(value, name, MISSING)
+        return value
+
+
 @dataclass
 class Guards:
     """Values of Python that a graph holds for.
@@ -47,14 +91,14 @@ class Guards:
     Attributes:
         attributes: (path of a module, name) -> a :func:`snapshot` of the attribute, or :data:`MISSING`.
         parts: (path of a module, name) -> whether that part, parameter or buffer is there, or None.
-        names: (name of a Python module, name of a global in it) -> a snapshot.
+        outside: place of a global, a closure's variable or an attribute of one -> a snapshot.
         square: whether the graph holds for square maps alone.
         no_autocast: whether the forward switches autocast off inside, which a graph does not show.
     """
 
     attributes: dict[tuple[str, str], Any] = field(default_factory=dict)
     parts: dict[tuple[str, str], bool] = field(default_factory=dict)
-    names: dict[tuple[str, str], Any] = field(default_factory=dict)
+    outside: dict[Place, Any] = field(default_factory=dict)
     square: bool = False
     no_autocast: bool = False
 
@@ -92,7 +136,7 @@ def _taken(value: Any, met: dict[int, tuple[int, Any]]) -> Any:
     if len(met) == _MOST:
         kind = type(next(iter(met.values()))[1]).__name__
         raise Unguardable(f"it reads an object that holds more than {_MOST} others ({kind})")
-    if _draws(value):
+    if draws(value):
         raise Unguardable(f"it has random numbers of its own ({type(value).__name__})")
     if isinstance(value, Iterator):
         raise Unguardable(f"it reads what is used up by being read ({type(value).__name__})")
@@ -151,7 +195,8 @@ def _names(value: object) -> list[str]:
     return [name for name in names if not name.startswith("__")]
 
 
-def _draws(value: object) -> bool:
+def draws(value: object) -> bool:
+    """Whether a value gives random numbers."""
     numpy = sys.modules.get("numpy")
     kinds: list[type] = [random.Random, torch.Generator]
     if numpy is not None:

@@ -7,6 +7,7 @@ Python that the forward asks for, and the parts it goes around. Else the origina
 
 from __future__ import annotations
 
+import builtins
 import copy
 import copyreg
 import functools
@@ -27,6 +28,7 @@ from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant
 
 __all__ = ["Rewritten", "Variant", "give_back", "has_hooks", "is_there", "put_in", "put_same_in", "restore", "settings"]
 
+_everywhere = nn.modules.module
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -61,12 +63,26 @@ class _Function:
 
     def __getstate__(self) -> dict[str, Any]:
         names = {name: _Module(v.__name__) if isinstance(v, types.ModuleType) else v for name, v in self.names.items()}
-        return {"source": self.source, "names": names, "name": self.name, "title": self.title}
+        source = "".join(line for line in self.source.splitlines(keepends=True) if not line.endswith(f"{_CELL}\n"))
+        names = {name: v for name, v in names.items() if not hasattr(v, "_senet_reads_cell")}
+        return {"source": source, "names": names, "name": self.name, "title": self.title}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         names = {n: importlib.import_module(v.name) if isinstance(v, _Module) else v for n, v in state["names"].items()}
         vars(self).update(state, names=names)
         self.call = self._compiled()
+
+
+_CELL = "  # of a closure, which no pickle can hold"
+
+
+def _reader(cell: types.CellType) -> Callable[[], Any]:
+    """A function that gives what is in a closure's cell, through its own closure, which torch.compile follows."""
+    value = None
+    code = (lambda: value).__code__
+    reads = types.FunctionType(code, {"__builtins__": builtins}, "reads", None, (cell,))
+    reads._senet_reads_cell = True  # type: ignore[attr-defined]
+    return reads
 
 
 @dataclass(frozen=True)
@@ -131,8 +147,14 @@ class Rewritten(nn.Module):
 
 
 def _is_transformed() -> bool:
-    """Whether functions of torch.func, or forward-mode derivatives, look at what is computed."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
+    """Whether functions of torch.func, forward-mode derivatives or hooks on all modules look at what is computed.
+
+    Hooks that count what a fused module itself does say so by an attribute, ``counts_as_it_is``.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0:
+        return True
+    hooks = (*_everywhere._global_forward_hooks.values(), *_everywhere._global_forward_pre_hooks.values())
+    return bool(hooks) and not all(getattr(hook, "counts_as_it_is", False) for hook in hooks)
 
 
 def has_hooks(module: nn.Module, besides: Callable[[object], bool] = lambda _: False) -> bool:
@@ -267,11 +289,18 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
         )
     if variant.guards.square:
         lines.append("if any(len(set(t.shape[2:])) > 1 for t in tensors if t.ndim > 3): return False")
-    for (source, name), value in variant.guards.names.items():
-        if source in sys.modules:
-            lines.append(
-                f"if sys.modules[{source!r}].__dict__.get({name!r}, MISSING) != {constant(value)}: return False"
-            )
+    for place, value in variant.guards.outside.items():
+        if place.cell is not None:
+            names[f"k{len(names)}"] = _reader(place.cell)
+            found = f"k{len(names) - 1}()"
+        elif place.root[0] in sys.modules:
+            found = f"sys.modules[{place.root[0]!r}].__dict__.get({place.root[1]!r}, MISSING)"
+        else:
+            continue
+        for name in place.path:
+            found = f"getattr({found}, {name!r}, MISSING)"
+        same = f"{found} == {constant(value)}" if is_constant(value) else f"is_same({found}, {constant(value)})"
+        lines.append(f"if not {same}: return False{_CELL if place.cell is not None else ''}")
     for (path, name), there in variant.guards.parts.items():
         lines.append(f"if there({at(path)}, {name!r}) is not {there}: return False")
     for (path, name), value in variant.guards.attributes.items():

@@ -49,6 +49,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 # More images than any norm that splits its batch is likely to take together.
 BATCHES = (3, 67, 1031, 4099)
 
+# How often a norm may have been called that decides by it.
+_COUNTS = (10**4, 10**7)
+
 
 @dataclass(frozen=True)
 class Normed:
@@ -142,9 +145,12 @@ def _agrees(norm: nn.Module, x: Tensor, training: bool) -> bool:
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad(), Wide():
-            for images in BATCHES:
+            counters = [b for b in norm.buffers() if b.ndim == 0 and not b.is_floating_point()]
+            for images, count in [*((i, None) for i in BATCHES), *((BATCHES[0], c) for c in _COUNTS if counters)]:
                 if images * channels > 2**22:  # 32 MiB
                     continue
+                for counter in counters if count else ():
+                    counter.fill_(count or 0)
                 shape = (images, channels, *(1,) * (x.ndim - 3), 2)
                 y = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu") * 2 + 1
                 wanted = _normalised(norm, y, training=batch)

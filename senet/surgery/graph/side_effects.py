@@ -16,13 +16,26 @@ __all__ = ["both_autocasts", "random_numbers_kept"]
 
 @contextmanager
 def both_autocasts() -> Iterator[None]:
-    """Switches autocast on, so that a forward that switches it off can be told; nothing is computed meanwhile."""
+    """Switches autocast on, so that a forward that switches it off can be told; nothing is computed meanwhile.
+
+    Raises:
+        Unguardable: it is switched on, where the forward runs, for a part of it.
+    """
+    entered = torch.autocast.__enter__
+
+    def enter(self: torch.autocast) -> object:
+        if self._enabled:
+            raise Unguardable("it switches autocast on inside")
+        return entered(self)
+
     before = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
     for kind in before:
         torch.set_autocast_enabled(kind, True)
+    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
     try:
         yield
     finally:
+        torch.autocast.__enter__ = entered  # type: ignore[method-assign]
         for kind, enabled in before.items():
             torch.set_autocast_enabled(kind, enabled)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import types
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,11 +15,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from senet.blocks.stages import excited
-from senet.surgery.graph.calls import Call, is_plain
+from senet.surgery.graph.calls import Call
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import normalise, reaching
+from senet.surgery.graph.outside import Outside
 from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.side_effects import both_autocasts, random_numbers_kept
 
@@ -92,6 +94,7 @@ class _Tracer(fx.Tracer):
         self.call, self.shapes, self.leaves, self.opened = call, shapes, leaves, opened
         self.guards = Guards()
         self.containers: list[tuple[str, Any, Any]] = []  # what may be changed in place: its name, itself, a snapshot
+        self.outside = Outside()
         self.quiet = self.running = False
         self.undo = ExitStack()
 
@@ -113,9 +116,10 @@ class _Tracer(fx.Tracer):
                 raise Untraceable(f"its forward cannot be traced ({type(error).__name__}: {first})") from error
             finally:
                 self.quiet = True
-                changed = self._changed()
+                changed = self._changed() or self.outside.changed()
             if changed:
                 raise Untraceable(f"it changes {changed} while it runs")
+            self.guards.outside.update(self.outside.seen)
         return graph
 
     # How modules are called.
@@ -172,13 +176,12 @@ class _Tracer(fx.Tracer):
         return output
 
     def _count_through(self, forward: Any) -> None:
-        """Lets ``len`` of a tensor be a node, as Python wants a number of it, and notes globals that are numbers."""
+        """Lets ``len`` of a tensor be a node, as Python wants a number of it, and notes what it reads of Python."""
         code, names = getattr(forward, "__code__", None), getattr(forward, "__globals__", None)
         if code is None or names is None:
             return
-        for name in code.co_names:
-            if name in names and is_plain(names[name]):
-                self.guards.names[names.get("__name__", ""), name] = names[name]
+        with self._quietly():
+            self.outside.note(forward)
         if "len" not in names:
             names["len"] = lambda x: self.create_proxy("call_function", len, (x,), {}) if _is_proxy(x) else _len(x)
             self.undo.callback(names.pop, "len", None)
@@ -310,9 +313,11 @@ class _Tracer(fx.Tracer):
 
     def _note(self, module: nn.Module, path: str, name: str, value: Any) -> Any:
         own = name in object.__getattribute__(module, "__dict__")
-        if isinstance(value, types.MethodType) and not own:
-            return value
         with self._quietly():
+            if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
+                self.outside.note(value)
+            if isinstance(value, types.MethodType) and not own:
+                return value
             if isinstance(value, Tensor):  # a plain attribute, which no module moves: read when it is wanted
                 return self.create_proxy("get_attr", ".".join(p for p in (path, name) if p), (), {})
             if not _is_proxy(value):
