@@ -14,7 +14,7 @@ from torch import fx, nn
 
 import senet
 from senet.surgery.graph.calls import Call
-from senet.surgery.graph.guards import MISSING, Place, is_same
+from senet.surgery.graph.guards import MISSING, Place, is_same, snapshot
 from senet.surgery.graph.trace import Untraceable, trace
 from tests.surgery.networks import Unit, residual
 
@@ -130,9 +130,9 @@ def test_training_is_noted_as_traced(training):
     agrees(module.train(training), graph, X)
 
 
-def test_globals_that_are_numbers_are_noted():
+def test_globals_are_noted():
     _, guards = trace(OfGlobals(), call_of(X), training=False)
-    assert guards.outside == {Place((__name__, "FLAG")): 3}
+    assert guards.outside == {Place((__name__, "FLAG")): 3, Place((__name__, "FLAGS")): snapshot(FLAGS)}
 
 
 def test_an_autocast_that_is_switched_off_is_noted():
