@@ -165,6 +165,7 @@ class Places:
             if module in names:
                 places._leave()
 
+        enter.counts_as_it_is = leave.counts_as_it_is = True  # type: ignore[attr-defined]  # fused modules run fused
         handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
         try:
             yield places

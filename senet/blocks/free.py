@@ -13,12 +13,14 @@ never stored::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.kernels import ops
@@ -214,8 +216,11 @@ def _update(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
         momentum = 1 / norm.num_batches_tracked.to(mean.dtype) if norm.momentum is None else norm.momentum
-        for kept, now in ((norm.running_mean, mean), (norm.running_var, variance)):
-            kept.add_(momentum * (now.to(kept.dtype) - kept))
+        statistics = (norm.running_mean, norm.running_var)
+        # As PyTorch's own norm changes them: one that ran before in the same pass has kept them and does not read them.
+        with nullcontext() if torch.compiler.is_compiling() else _unsafe_preserve_version_counter(statistics):
+            for kept, now in zip(statistics, (mean, variance), strict=True):
+                kept.add_(momentum * (now.to(kept.dtype) - kept))
 
 
 def _gate(site: Site, s: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from senet.models.weights.files import write_tensors
 from senet.models.weights.preprocessing import Preprocessing
 from senet.models.weights.pruned import PRUNED
 from senet.options import to_plain
-from senet.surgery.report import report
 from senet.surgery.graph.modules import evaluating
+from senet.surgery.report import report
 from senet.train.apply import images_of
 from senet.train.data import ImageSet, make_loader
 from senet.train.data.subset import balanced

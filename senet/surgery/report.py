@@ -53,7 +53,7 @@ def report(model: nn.Module) -> Report:
     Raises:
         InputError: none of them was applied to it.
     """
-    if not has_report(model):
+    if not isinstance(model, nn.Module) or not has_report(model):
         raise InputError(f"{type(model).__name__} has no blocks attached, and is neither fused nor folded")
     return getattr(model, _WHERE)
 

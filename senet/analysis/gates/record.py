@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -212,9 +212,9 @@ def record(
     gathered = GateStatistics(("all",) if classes is None else classes) if statistics else None
     recording = Recording([site.name for site in sites], gathered, left)
     recording.edit = edit or {}
-    before = model.register_forward_pre_hook(lambda *_: recording.begin())
-    through = model.register_forward_hook(lambda *_: recording.commit())
-    after = model.register_forward_hook(lambda *_: recording.end(), always_call=True)
+    before = model.register_forward_pre_hook(_of_recording(lambda *_: recording.begin()))
+    through = model.register_forward_hook(_of_recording(lambda *_: recording.commit()))
+    after = model.register_forward_hook(_of_recording(lambda *_: recording.end()), always_call=True)
     try:
         with listen(sites, recording.hear):
             yield recording
@@ -222,3 +222,9 @@ def record(
         before.remove()
         through.remove()
         after.remove()
+
+
+def _of_recording(hook: Callable[..., None]) -> Callable[..., None]:
+    """Marks a hook as one that a copy of the model, made meanwhile, is to be rid of."""
+    hook._senet_recording = True  # type: ignore[attr-defined]
+    return hook

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,8 +16,8 @@ from senet.analysis.pruning.steps import Metric, Pruning, Saving, Step
 from senet.analysis.pruning.trial import Attempt, Trial, percent
 from senet.errors import InputError, did_you_mean
 from senet.measure import device_name, in_turn, ratio
-from senet.surgery.gating.freeze import FrozenGate, frozen
 from senet.surgery.gating.find import find_gates
+from senet.surgery.gating.freeze import FrozenGate, frozen
 from senet.surgery.graph.modules import evaluating, refuse
 from senet.surgery.graph.run import copied
 from senet.surgery.report import keep
@@ -42,8 +41,8 @@ def prune(
 
     A gate is tried as its mean over the data: those first that spare most, by the sum of their shares of all gates'
     parameters and measured time. It stays a constant if the accuracy is then no more than ``max_drop`` below what it
-    was at the start. Constants are folded by :func:`~senet.surgery.gating.freeze.freeze_gates`. What is left is an ordinary
-    network. ``print(senet.report(pruned))`` says what was done and what it spares; the report is a
+    was at the start. Constants are folded by :func:`~senet.surgery.gating.freeze.freeze_gates`. What is left is an
+    ordinary network. ``print(senet.report(pruned))`` says what was done and what it spares; the report is a
     :class:`~senet.analysis.pruning.steps.Pruning`.
 
     The data choose both the constants and the gates, so that the accuracy on them is a little too good. Give images

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+import operator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -57,12 +58,18 @@ def _open(module: nn.Module, graph: fx.Graph, node: fx.Node, observed: Observed)
     for part in inner.nodes:
         if part.op in ("call_module", "get_attr"):
             part.target = str(block.target) + str(part.target).removeprefix("block")
-    with graph.inserting_after(pool):
-        mean = graph.call_method("mean", (pool.args[0], tuple(range(2, u.ndim))), {"keepdim": True})
-    mean.meta = dict(pool.meta)
     z = next(n for n in inner.nodes if n.op == "placeholder")
     with graph.inserting_before(node):
-        node.replace_all_uses_with(cast(fx.Node, graph.graph_copy(inner, {z: mean})))
+        mean = graph.call_method("mean", (pool.args[0], tuple(range(2, u.ndim))), {"keepdim": u.ndim == 4})
+        mean.meta = dict(pool.meta)
+        if u.ndim == 4:
+            gate = cast(fx.Node, graph.graph_copy(inner, {z: mean}))
+        else:  # the block's 1x1 convolutions know two axes
+            seen = graph.call_function(operator.getitem, (mean, (slice(None), slice(None), None, None)))
+            gate = cast(fx.Node, graph.graph_copy(inner, {z: seen}))
+            index: Any = (..., 0) if u.ndim == 3 else (..., None)
+            gate = graph.call_function(operator.getitem, (gate, index))
+        node.replace_all_uses_with(gate)
     for dead in (node, block, pool):
         if not dead.users:
             graph.erase_node(dead)

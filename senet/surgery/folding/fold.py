@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from senet.surgery.folding.norms import fold_norms
 from senet.surgery.folding.rewrite import Maker, refusal, rewrite
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
 from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
-from senet.surgery.graph.ledger import Ledger, inside, outside
+from senet.surgery.graph.ledger import Ledger, Outcome
 from senet.surgery.graph.modules import refuse, tidy
 from senet.surgery.graph.run import computes_weight, copied, growing_examples
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, disagreement
@@ -64,23 +63,6 @@ def fold(model: nn.Module, *, example: Sequence[Any] | None = None) -> nn.Module
     return folded
 
 
-@dataclass
-class _Outcome:
-    """What came of one module, in words that hold for all modules of its kind: paths are relative to it.
-
-    Attributes:
-        taken: key of each site, its place, and what it became.
-        made: new parts, by name.
-        reason: why the module was left alone, or None.
-        like: the module that was rewritten.
-    """
-
-    taken: list[tuple[Key, str, str]] = field(default_factory=list)
-    made: dict[str, Maker] = field(default_factory=dict)
-    reason: str | None = None
-    like: nn.Module | None = None
-
-
 class _Folding:
     """One copy being folded: norms first, since behind a folded one lies the convolution itself."""
 
@@ -96,7 +78,7 @@ class _Folding:
         norms = Report("folded")
         fold_norms(self.walk, norms)
         for wanted in (_has_tail, _is_any):
-            decided: dict[Hashable, _Outcome | None] = {}
+            decided: dict[Hashable, Outcome | None] = {}
             for module in self.walk.hosts():
                 kind = self.walk.kind(module)
                 if kind not in decided:
@@ -108,7 +90,7 @@ class _Folding:
         keep(self.model, done)
         return self.model
 
-    def _decide(self, module: nn.Module, wanted: Callable[[Gated], bool]) -> _Outcome | None:
+    def _decide(self, module: nn.Module, wanted: Callable[[Gated], bool]) -> Outcome | None:
         """Rewrites a module if it holds a wanted site and the result agrees with it."""
         sites = [(r, [s for s in find(r).gated if not refusal(r, s)]) for r in self.walk.read(module)]
         if not any(wanted(site) for _, gated in sites for site in gated):
@@ -125,11 +107,11 @@ class _Folding:
 
     def _finish(
         self, module: nn.Module, readings: list[Reading], taken: dict[Key, tuple[str, str]], made: dict[str, Maker]
-    ) -> _Outcome:
-        prefix, twin = self.walk.paths[module], self.walk.twins[module]
-        rows = [((inside(key[0], prefix), key[1]), inside(place, prefix), what) for key, (place, what) in taken.items()]
+    ) -> Outcome:
+        outcome, twin = Outcome.of(self.walk.paths[module], readings, taken), self.walk.twins[module]
         if any(has_hooks(m, computes_weight) for m in module.modules()):
-            return _Outcome(rows, reason="hooks on the module around it would be lost")
+            outcome.reason = "hooks on the module around it would be lost"
+            return outcome
         variants = [Variant(r.call, guards, r.graph) for r in readings for guards in r.guards()]
         for name, make in made.items():
             twin.add_module(name, make(twin))
@@ -137,22 +119,19 @@ class _Folding:
             for name in made:
                 delattr(twin, name)
             self.walk.forget(module)  # its graphs were changed
-            return _Outcome(rows, reason=f"rewritten, {reason}")
+            outcome.reason = f"rewritten, {reason}"
+            return outcome
         for name, make in made.items():
             module.add_module(name, make(module))
         put_in(module, variants, plain=True)
-        return _Outcome(rows, made, None, module)
+        outcome.like, outcome.made = module, made
+        return outcome
 
-    def _apply(self, module: nn.Module, outcome: _Outcome | None) -> None:
+    def _apply(self, module: nn.Module, outcome: Outcome | None) -> None:
         if outcome is None:
             return
-        prefix, twin = self.walk.paths[module], self.walk.twins[module]
-        for key, place, what in outcome.taken:
-            whole = (outside(key[0], prefix), key[1])
-            if outcome.reason is None:
-                self.ledger.take(whole, outside(place, prefix), what)
-            else:
-                self.ledger.leave(whole, outside(place, prefix), outcome.reason, final=True)
+        twin = self.walk.twins[module]
+        self.ledger.enter(outcome, self.walk.paths[module])
         if outcome.like is not None and not isinstance(module, Rewritten):
             for name, make in outcome.made.items():
                 twin.add_module(name, make(twin))

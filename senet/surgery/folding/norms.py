@@ -122,7 +122,7 @@ def _rest(walk: Walk, layer: nn.Module, norm: nn.Module) -> nn.Module:
     if len(calls) != 1 or calls[0][0].tensors != 1 or not calls[0][0].plain:
         raise _StaysError(f"{walk.paths[layer]} is called in other ways than with one tensor")
     unit = random_like(_few_positions(layer, calls[0][1][0]))
-    kept = dict(twin._parameters)
+    kept = {name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in twin._parameters.items()}
     inputs = [unit * size for size in _MAGNITUDES]
     with torch.no_grad(), Wide():
         try:
@@ -154,7 +154,8 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     # PyTorch's own for linear layers knows no norm without weights; to this one they are convolutions of no extent.
     weight, bias = fuse_conv_bn_weights(*wide[:4], cast(float, norm.eps), *wide[4:])  # type: ignore[arg-type,call-arg]
     like = cast(nn.Parameter, layer.weight)
-    layer.weight = nn.Parameter(weight.detach().to(like.dtype), like.requires_grad)
+    with torch.no_grad():
+        like.copy_(weight)  # in its place: a network's weights anew would be held beside the old ones
     layer.bias = nn.Parameter(bias.detach().to(like.dtype), like.requires_grad)
 
 

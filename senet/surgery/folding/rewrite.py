@@ -253,7 +253,7 @@ def _erase(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
     """Erases nodes, and questions for their sizes, where nothing uses them any more; users first."""
     for node in sorted(nodes, reverse=True):
         _sweep(graph)
-        if not node.users:
+        if not node.users and not node._erased:
             graph.erase_node(node)
 
 

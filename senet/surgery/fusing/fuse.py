@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from senet.errors import InputError
 from senet.surgery.fusing.rewrite import Rewriting
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
 from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
-from senet.surgery.graph.ledger import Ledger, inside, outside
-from senet.surgery.graph.modules import is_norm, refuse, refuse_recorded, tidy
+from senet.surgery.graph.ledger import Ledger, Outcome
+from senet.surgery.graph.modules import is_norm, refuse, refuse_recorded, refuse_what_is_no_module, tidy
 from senet.surgery.graph.neighbours import tails
 from senet.surgery.graph.ops import is_sum
 from senet.surgery.graph.run import growing_examples
@@ -80,27 +79,13 @@ def unfuse(model: nn.Module) -> nn.Module:
     Raises:
         InputError: neither the model nor a part of it is fused, or it is being recorded.
     """
+    refuse_what_is_no_module(model)
     refuse_recorded(model)
     if not has_report(model, "fused") and not any(isinstance(m, Rewritten) for m in model.modules()):
         raise InputError(f"{type(model).__name__} is not fused; senet.fuse(model) does it")
     restore(model)
     forget(model)
     return model
-
-
-@dataclass
-class _Outcome:
-    """What came of one module, in words that hold for all modules of its kind: paths are relative to it.
-
-    Attributes:
-        taken: key of each site, its place, and what it became.
-        reason: why the module was left alone, or None.
-        like: the module that was rewritten.
-    """
-
-    taken: list[tuple[Key, str, str]] = field(default_factory=list)
-    reason: str | None = None
-    like: nn.Module | None = None
 
 
 class _Fusing:
@@ -112,7 +97,7 @@ class _Fusing:
 
     def run(self, *, plain_tails: bool) -> Report:
         for wanted in (_is_whole, _is_normed, _is_taken_on, _is_any):
-            decided: dict[Hashable, _Outcome | None] = {}
+            decided: dict[Hashable, Outcome | None] = {}
             for module in self.walk.hosts():
                 # Modules of one kind are looked at once.
                 kind = self.walk.kind(module)
@@ -124,7 +109,7 @@ class _Fusing:
                 self._take_tails(module)
         return self.ledger.closed()
 
-    def _decide(self, module: nn.Module, wanted: Callable[[Gated], bool]) -> _Outcome | None:
+    def _decide(self, module: nn.Module, wanted: Callable[[Gated], bool]) -> Outcome | None:
         """Rewrites a module if it holds a wanted site and the result agrees with it."""
         readings = self.walk.read(module)
         # All of them, as nobody looks into a module that was rewritten again.
@@ -173,26 +158,20 @@ class _Fusing:
         readings: list[Reading],
         variants: list[Variant],
         taken: dict[Key, tuple[str, str]],
-    ) -> _Outcome:
-        prefix = self.walk.paths[module]
-        rows = [((inside(key[0], prefix), key[1]), inside(place, prefix), what) for key, (place, what) in taken.items()]
-        reason = _hooked(module, variants) or disagreement(readings, variants)
-        if reason is None:
+    ) -> Outcome:
+        outcome = Outcome.of(self.walk.paths[module], readings, taken)
+        outcome.reason = _hooked(module, variants) or disagreement(readings, variants)
+        if outcome.reason is None:
             put_in(module, variants)
-            return _Outcome(rows, None, module)
-        self.walk.forget(module)  # its graphs were changed
-        return _Outcome(rows, reason)
+            outcome.like = module
+        else:
+            self.walk.forget(module)  # its graphs were changed
+        return outcome
 
-    def _apply(self, module: nn.Module, outcome: _Outcome | None) -> None:
+    def _apply(self, module: nn.Module, outcome: Outcome | None) -> None:
         if outcome is None:
             return
-        prefix = self.walk.paths[module]
-        for key, place, what in outcome.taken:
-            whole = (outside(key[0], prefix), key[1])
-            if outcome.reason is None:
-                self.ledger.take(whole, outside(place, prefix), what)
-            else:
-                self.ledger.leave(whole, outside(place, prefix), outcome.reason, final=True)
+        self.ledger.enter(outcome, self.walk.paths[module])
         if outcome.like is not None and not isinstance(module, Rewritten):
             put_same_in(module, outcome.like)
         self.walk.mark(module)

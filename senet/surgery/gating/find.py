@@ -178,7 +178,11 @@ def _of_one(walk: Walk, readings: Sequence[Reading], ledger: Ledger) -> Iterator
                     yield GateSite(name, giver, channels, key=site.key)
                 else:
                     yield GateSite(name, reading.module, channels, tapped, site.key)
-        # Calls without a gate are among the variants too, so that they are known to miss none.
+        # Calls without a gate are among the variants too, so that they are known to miss none; not where the other mode
+        # of the same call has one, as where something is dropped before the pool: then nothing is known of it.
+        others = [find(r).gated for r in readings if r is not reading and r.call == reading.call]
+        if not gated and any(others):
+            continue
         tapped.variants.extend(Variant(reading.call, guards, reading.graph) for guards in reading.guards())
 
 

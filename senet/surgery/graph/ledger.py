@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -10,7 +11,49 @@ from senet.surgery.graph.gates import Gated, Key, find
 from senet.surgery.graph.walk import Reading, Walk
 from senet.surgery.report import Report
 
-__all__ = ["Ledger", "inside", "outside"]
+__all__ = ["Ledger", "Outcome"]
+
+
+Row = tuple[Key, str, str]  # a gated map, where it is, and what became of it or why it was left
+
+
+@dataclass
+class Outcome:
+    """The result of looking at one module, in words that hold for all modules of its kind: paths are relative to it.
+
+    Attributes:
+        taken: the gated maps that were rewritten, or were to be.
+        refused: products that were refused.
+        reason: why the module was left alone after all, or None.
+        like: the module that was rewritten.
+        made: new parts of the module by name, each made from a module of the kind.
+    """
+
+    taken: list[Row] = field(default_factory=list)
+    refused: list[Row] = field(default_factory=list)
+    reason: str | None = None
+    like: nn.Module | None = None
+    made: dict[str, Callable[[nn.Module], nn.Module]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(prefix: str, readings: Sequence[Reading], taken: Mapping[Key, tuple[str, str]]) -> Outcome:
+        """An outcome without a reason, for a module at a path."""
+        found = [(r.key, r.place, r.reason) for reading in readings for r in find(reading).refused]
+        rows = [(key, place, what) for key, (place, what) in taken.items()]
+        return Outcome([_inside(row, prefix) for row in rows], [_inside(row, prefix) for row in found])
+
+
+def _inside(row: Row, prefix: str) -> Row:
+    """A row with paths in the model as one with paths in a module of it."""
+    (path, index), place, what = row
+    return (path[len(prefix) :].removeprefix("."), index), place[len(prefix) :].removeprefix("."), what
+
+
+def _outside(row: Row, prefix: str) -> Row:
+    """A row with paths in a module of the model as one with paths in the model."""
+    (path, index), place, what = row
+    whole, where = (".".join(p for p in (prefix, each) if p) for each in (path, place))
+    return (whole, index), where, what
 
 
 class Ledger:
@@ -37,6 +80,22 @@ class Ledger:
             for index in range(self.walk.observed.gated.get(self.walk.twins[part], 0)):
                 self.taken[self.walk.paths[part], index] = (self.walk.paths[part] or "the model", "")
 
+    def enter(self, outcome: Outcome, prefix: str) -> None:
+        """Notes what came of a module at a path."""
+        for key, place, what in (_outside(row, prefix) for row in outcome.taken):
+            if outcome.reason is None:
+                self.take(key, place, what)
+            else:
+                self.leave(key, place, outcome.reason, final=True)
+        for key, place, reason in (_outside(row, prefix) for row in outcome.refused):
+            self.leave(key, place, reason)
+
+    def refuse(self, readings: Sequence[Reading]) -> None:
+        """Notes what was refused in a module that is taken, into which nobody looks again."""
+        for reading in readings:
+            for refused in find(reading).refused:
+                self.leave(refused.key, refused.place, refused.reason)
+
     def leave(self, key: Key, place: str, reason: str, *, final: bool = False) -> None:
         """Notes a site that was left, in the place of an earlier reason unless that was a final one."""
         if final or key not in self.final:
@@ -51,11 +110,10 @@ class Ledger:
             refusal: why a verb has no use for a gated map, or None.
         """
         for module in self.walk.hosts():
-            for reading in self.walk.read(module):
-                found = find(reading)
-                for refused in found.refused:
-                    self.leave(refused.key, refused.place, refused.reason)
-                for site in found.gated:
+            readings = self.walk.read(module)
+            self.refuse(readings)
+            for reading in readings:
+                for site in find(reading).gated:
                     self.leave(site.key, site.place, refusal(reading, site) or "no graph holds all of it")
         for twin, count in self.walk.observed.gated.items():
             module = self.walk.modules[twin]
@@ -73,13 +131,3 @@ class Ledger:
         around = {p: m for m, p in self.walk.paths.items() if m in self.walk.untraceable}
         around = {p: m for p, m in around.items() if not p or f"{path}.".startswith(f"{p}.")}
         return self.walk.untraceable[around[max(around, key=len)]] if around else "no graph shows it"
-
-
-def inside(path: str, prefix: str) -> str:
-    """A path in the model as one in a module of it."""
-    return path[len(prefix) :].removeprefix(".")
-
-
-def outside(path: str, prefix: str) -> str:
-    """A path in a module of the model as one in the model."""
-    return ".".join(p for p in (prefix, path) if p)

@@ -12,7 +12,7 @@ from senet.errors import InputError
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.report import has_report
 
-__all__ = ["evaluating", "is_norm", "refuse", "refuse_recorded", "replace", "tidy"]
+__all__ = ["evaluating", "is_norm", "refuse", "refuse_recorded", "refuse_what_is_no_module", "replace", "tidy"]
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
 
@@ -32,8 +32,7 @@ def refuse(model: nn.Module, verb: str, *, fused: bool = False, recorded: bool =
         InputError: it is no module, scripted, compiled, wrapped for distributed training, lazy, on the meta device,
             being recorded, folded, or, unless that will do, fused.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module")
+    refuse_what_is_no_module(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(f"the model is a ScriptModule, whose forward cannot be read; {verb} before scripting")
     if not recorded:
@@ -57,6 +56,16 @@ def refuse(model: nn.Module, verb: str, *, fused: bool = False, recorded: bool =
             raise InputError(f"{name} is lazy and has no weights yet; run the model once, then {verb}")
         if any(t.is_meta for t in own):
             raise InputError(f"{name} lies on the meta device and has no values; {verb} when it has weights")
+
+
+def refuse_what_is_no_module(model: object) -> None:
+    """Raises an error for anything but a module.
+
+    Raises:
+        InputError: it is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module")
 
 
 def refuse_recorded(model: nn.Module) -> None:

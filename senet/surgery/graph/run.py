@@ -60,18 +60,19 @@ class _Copying(TorchFunctionMode):
         self.change = change
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.__deepcopy__, nn.Parameter.__deepcopy__) and type(args[0]) in (Tensor, nn.Parameter):
+        if func is Tensor.__deepcopy__ and type(args[0]) is Tensor:
             tensor, memo = args
             if id(tensor) not in memo:
                 with torch._C.DisableTorchFunction():
-                    made = self.change(tensor.detach())
-                    made = made.clone() if made.data_ptr() == tensor.data_ptr() else made
-                    is_parameter = type(tensor) is nn.Parameter
-                    memo[id(tensor)] = nn.Parameter(made, False) if is_parameter else made
-                    memo[id(tensor)].requires_grad_(tensor.requires_grad)
-                    memo.setdefault(id(memo), []).append(tensor)  # lives as long as its id is known
+                    memo[id(tensor)] = _changed(tensor, self.change).requires_grad_(tensor.requires_grad)
             return memo[id(tensor)]
         return func(*args, **(kwargs or {}))
+
+
+def _changed(tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """A changed tensor that shares no memory with the one it was."""
+    made = change(tensor.detach())
+    return made.clone() if made.data_ptr() == tensor.data_ptr() else made
 
 
 def copied(module: nn.Module, change: Callable[[Tensor], Tensor] = lambda t: t) -> nn.Module:
@@ -84,9 +85,12 @@ def copied(module: nn.Module, change: Callable[[Tensor], Tensor] = lambda t: t) 
     Raises:
         InputError: something in it has no copy.
     """
+    # Parameters are put among the copies beforehand: so none is held in its own dtype and in another at a time.
+    plain = (p for p in module.parameters() if type(p) is nn.Parameter)
+    memo: dict[int, Any] = {id(p): nn.Parameter(_changed(p, change), p.requires_grad) for p in plain}
     try:
         with _Copying(change):
-            return copy.deepcopy(module)
+            return copy.deepcopy(module, memo)
     except Exception as error:  # whatever an attribute says to being copied
         first = (str(error).splitlines() or [""])[0]
         raise InputError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from senet.surgery.graph.install import Variant, give_back, put_in
-from senet.surgery.graph.ops import tensors_in
+from senet.surgery.graph.ops import casts, tensors_in
 from senet.surgery.graph.run import Wide, copied, random_like
 from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
@@ -217,25 +218,29 @@ def _gradients(
 
 
 def _compare_dtypes(twin: nn.Module, reading: Reading, variants: Sequence[Variant]) -> str | None:
-    """Whether outputs have another dtype in bfloat16; run on no device, where nothing is computed."""
-    try:
-        ghost = copied(twin, _ghost)
-        inputs = [t.to(torch.bfloat16) if t.is_floating_point() else t for t in reading.shapes]
+    """Whether outputs have another dtype in half precision; run on no device, where nothing is computed."""
+    # A forward that names dtypes may treat the two kinds of half precision differently.
+    named = any(casts(node) is not None for node in reading.graph.nodes)
+    for dtype in (torch.bfloat16, torch.float16) if named else (torch.bfloat16,):
+        inputs = [t.to(dtype) if t.is_floating_point() else t for t in reading.shapes]
         args, kwargs = reading.call.rebuild(inputs)
+        try:
+            ghost = copied(twin, partial(_ghost, dtype=dtype))
+            with torch.no_grad():
+                wanted = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+        except Exception:  # noqa: S112 - it knows no such dtype or device, and there is nothing to compare
+            continue
+        put_in(ghost, variants)
         with torch.no_grad():
-            wanted = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
-    except Exception:  # it knows no such dtype or device, and there is nothing to compare
-        return None
-    put_in(ghost, variants)
-    args, kwargs = reading.call.rebuild(inputs)
-    with torch.no_grad():
-        got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
-    return None if got == wanted else f"in bfloat16 its output would be {got}, not {wanted}"
+            got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+        if got != wanted:
+            return f"in {dtype} its output would be of {got}, not {wanted}"
+    return None
 
 
-def _ghost(t: Tensor) -> Tensor:
-    """A tensor without numbers, in bfloat16."""
-    return torch.empty_like(t, device="meta", dtype=torch.bfloat16 if t.is_floating_point() else t.dtype)
+def _ghost(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor without numbers, of a dtype if it has real ones."""
+    return torch.empty_like(t, device="meta", dtype=dtype if t.is_floating_point() else t.dtype)
 
 
 def _largest(x: Tensor | None) -> float:
