@@ -16,8 +16,8 @@ from benchmarks.gpu.clock import Call, Clock, compare
 from benchmarks.gpu.setting import Case, Network, Setting
 from senet.surgery.folding.fold import fold
 from senet.surgery.fusing.fuse import fuse
-from senet.surgery.report import report
 from senet.surgery.gating.strip import strip
+from senet.surgery.report import report
 
 __all__ = ["Arm", "cases", "inference_arms", "training_arms"]
 

@@ -1693,7 +1693,9 @@ class TestOutside:
             same(outcome(fused, EXAMPLE, gradients=True), outcome(plain, EXAMPLE, gradients=True), f"{name} is {value}")
             plain.load_state_dict(fused.state_dict())
 
-    @pytest.mark.parametrize("read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=str)
+    @pytest.mark.parametrize(
+        "read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=str, ids=["counter", "coin", "function"]
+    )
     def test_changed_by_itself(self, read):
         model = senet.fuse(randomised(network(lambda m, x: residual(m, x) * read())), example=EXAMPLE)
         x, _ = EXAMPLE[0], model.eval()
