@@ -1694,7 +1694,7 @@ class TestOutside:
             plain.load_state_dict(fused.state_dict())
 
     @pytest.mark.parametrize(
-        "read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=str, ids=["counter", "coin", "function"]
+        "read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=["counter", "coin", "function"]
     )
     def test_changed_by_itself(self, read):
         model = senet.fuse(randomised(network(lambda m, x: residual(m, x) * read())), example=EXAMPLE)
