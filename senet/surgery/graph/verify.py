@@ -130,7 +130,7 @@ def _compare(
                     )
                 if not tensor.isfinite().all():  # beyond what numbers can tell
                     continue
-                error = _largest(tensor - other) / max(_largest(tensor), floor, 1e-30)
+                error = _largest(tensor.double() - other.double()) / max(_largest(tensor), floor, 1e-30)
                 if not error <= tolerance:
                     return f"{kind} {name} differs by {error:.1e}"
     return None
@@ -244,7 +244,7 @@ def _ghost(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _largest(x: Tensor | None) -> float:
-    return float(torch.stack(x.aminmax()).abs().max()) if x is not None and x.numel() else 0.0
+    return float(torch.stack(x.double().aminmax()).abs().max()) if x is not None and x.numel() else 0.0
 
 
 def relative_difference(got: Tensor, wanted: Tensor) -> float:
