@@ -149,7 +149,7 @@ def test_mistakes_in_evaluation_alone_are_caught():
 
 def test_another_dtype_is_caught_without_a_device():
     found = compare(of_gate(lambda m, u: m.gate(u.mean((2, 3)).float().to(u.dtype)).double()), modes=(False,))
-    assert "in bfloat16 its output would be [torch.float64], not [torch.bfloat16]" in found
+    assert "in torch.bfloat16 its output would be of [torch.float64], not [torch.bfloat16]" in found
 
 
 def test_a_forward_that_works_in_place_on_what_it_is_given_is_told_from_one_that_does_not():
