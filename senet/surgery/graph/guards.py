@@ -205,5 +205,7 @@ def draws(value: object) -> bool:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether a snapshot can be compared with the value itself."""
+    """Whether a value is its own snapshot, which can be compared with it directly: it cannot change."""
+    if type(value) is tuple:
+        return all(type(part) in (int, str, float) for part in value)
     return is_plain(value) or isinstance(value, _CALLABLE) or value is MISSING

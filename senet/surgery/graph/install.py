@@ -302,7 +302,11 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
         same = f"{found} == {constant(value)}" if is_constant(value) else f"is_same({found}, {constant(value)})"
         lines.append(f"if not {same}: return False{_CELL if place.cell is not None else ''}")
     for (path, name), there in variant.guards.parts.items():
-        lines.append(f"if there({at(path)}, {name!r}) is not {there}: return False")
+        here = at(path)
+        if there and name in module.get_submodule(path)._modules:  # as nearly always, and quicker to ask
+            lines.append(f"if {here}._modules.get({name!r}) is None: return False")
+        else:
+            lines.append(f"if there({here}, {name!r}) is not {there}: return False")
     for (path, name), value in variant.guards.attributes.items():
         _compare(lines, at(path), name, value, constant)
     called = {str(n.target) for n in variant.graph.nodes if n.op == "call_module"}
@@ -334,7 +338,7 @@ def _compare(lines: list[str], here: str, name: str, value: Any, constant: Calla
     elif value is None or isinstance(value, bool):
         lines.append(f"if {found} is not {value}: return False")
     elif type(value) is int:  # which True and 1.0 equal
-        lines.append(f"if type({found}) is not int or {found} != {value}: return False")
+        lines.append(f"if type(v := {found}) is not int or v != {value}: return False")
     elif is_constant(value):
         lines.append(f"if {found} != {constant(value)}: return False")
     else:
