@@ -20,7 +20,7 @@ __all__ = ["Recording", "record"]
 
 
 class Recording:
-    """What :func:`record` has seen so far: the gates of every site, by the site's name.
+    """The record that :func:`record` keeps: the gates of every site, by the site's name.
 
     Attributes:
         left: products that look like gated maps and whose gates are not recorded: each by its path, and why.
@@ -95,7 +95,7 @@ class Recording:
 
     @property
     def edit(self) -> Mapping[str, Edit]:
-        """What gates are replaced by, as :func:`record` takes it; may be set between forward passes, ``{}`` for none.
+        """The replacements of gates, as :func:`record` takes it; may be set between forward passes, ``{}`` for none.
 
         Raises:
             InputError: a name or glob that no site has, or a value of another kind.

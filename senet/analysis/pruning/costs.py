@@ -1,4 +1,4 @@
-"""What each gate of a network costs: parameters and bytes counted, time measured where the gate is."""
+"""The cost of each gate of a network: parameters and bytes counted, time measured where the gate is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 20
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs that runs operator by operator.
+    """The cost of a network that runs operator by operator.
 
     Attributes:
         parameters: of it.
@@ -45,7 +45,7 @@ def cost_of(model: nn.Module, images: Tensor) -> Cost:
 
 
 def savings_of(model: nn.Module, without: nn.Module, gates: Sequence[FrozenGate], images: Tensor) -> dict[str, Saving]:
-    """What a network is spared without each of its gates.
+    """Returns the saving that each gate of a network makes where it is left out.
 
     Bytes and time are those of the modules in whose forwards the maps are gated, with their gates less without, on the
     maps that they really get. Where one module gates several maps, each has an equal share.

@@ -163,7 +163,7 @@ def _holdable(
 
 
 def _worth(saving: Saving, all_of_them: Collection[Saving]) -> float:
-    """What a gate's share of all gates' parameters and time comes to."""
+    """Returns a gate's shares of all gates' parameters and time, added up."""
     shares = []
     for part in ("parameters", "seconds"):
         total = sum(max(getattr(s, part), 0) for s in all_of_them)
@@ -179,7 +179,7 @@ def _step(attempt: Attempt, gate: FrozenGate | None, saving: Saving, start: floa
 
 
 def _totals(model: nn.Module, pruned: nn.Module, images: Tensor) -> dict[str, Any]:
-    """What both networks cost, as fields of a :class:`Pruning`."""
+    """Returns the costs of both networks, as fields of a :class:`Pruning`."""
     before, after = cost_of(model, images), cost_of(pruned, images)
     times = in_turn(
         {"before": lambda: model(images), "after": lambda: pruned(images)}, rounds=ROUNDS, device=images.device

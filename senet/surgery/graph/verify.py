@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from senet.surgery.graph.run import Wide, copied, random_like
 from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
 
-__all__ = ["FORWARD_TOLERANCE", "TOLERANCE", "difference_of", "disagreement", "relative_difference"]
+__all__ = ["FORWARD_TOLERANCE", "TOLERANCE", "disagreement", "relative_difference"]
 
 TOLERANCE = 1e-9
 FORWARD_TOLERANCE = 1e-10  # of outputs alone
@@ -250,9 +249,3 @@ def _largest(x: Tensor | None) -> float:
 def relative_difference(got: Tensor, wanted: Tensor) -> float:
     """The largest difference of two tensors, relative to the largest value."""
     return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) if wanted.numel() else 0.0
-
-
-def difference_of(got: Any, wanted: Any) -> float:
-    """The largest :func:`relative_difference` of the tensors in two outputs."""
-    pairs = zip(tensors_in(got), tensors_in(wanted), strict=True)
-    return max((relative_difference(a, b) for a, b in pairs if b.is_floating_point()), default=0.0)
