@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from senet.surgery.graph.install import has_hooks
-from senet.surgery.graph.modules import is_norm, replace
+from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import is_query
 from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
@@ -63,8 +63,9 @@ def fold_norms(walk: Walk, done: Report) -> None:
                 twin, twin_norm = walk.twins[layer], walk.twins[norm]
                 _fold(layer, norm)
                 _fold(twin, twin_norm)
-                replace(walk.twin, {twin_norm: _rest_of(twin_norm)})
-                replace(walk.model, {norm: rest})
+                # In the one place that it has, by which it was found.
+                walk.twin.set_submodule(walk.paths[norm], _rest_of(twin_norm), strict=True)
+                walk.model.set_submodule(walk.paths[norm], rest, strict=True)
                 done.taken.append((walk.paths[norm], f"norm folded into {walk.paths[layer]}"))
                 del left[norm]
     done.left += [(walk.paths[norm], reason) for norm, reason in left.items()]

@@ -25,6 +25,7 @@ __all__ = [
     "operands",
     "reaching",
     "reduces",
+    "settles_dtype",
     "tensor_inputs",
     "tensors_in",
     "users_of_tensor",
@@ -48,6 +49,7 @@ _REDUCTIONS = {
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, torch.adaptive_avg_pool1d, torch.avg_pool1d),
 }
+_CASTING = {"to", "type", "type_as"}  # methods that may
 _CASTS = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16, "double": torch.float64}
 
 
@@ -151,6 +153,13 @@ def casts(node: fx.Node) -> torch.dtype | None:
         return _CASTS[str(node.target)]
     given = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.dtype) and a.is_floating_point]
     return given[0] if given else None
+
+
+def settles_dtype(node: fx.Node, values: Mapping[fx.Node, object]) -> bool:
+    """Whether a node's dtype may be another than that of what it works on: a cast, or a tensor made of none."""
+    if casts(node) is not None or node.target in _CASTING:
+        return True
+    return node.op == "call_function" and holds_tensors(values.get(node)) and not tensor_inputs(node, values)
 
 
 def is_query(node: fx.Node) -> bool:

@@ -31,7 +31,8 @@ def disagreement(
     Compared are outputs and, if asked for, gradients of inputs and parameters, and buffers and inputs afterwards, in
     all modes of the readings, in float64 with random norms; each relative to its largest value, or to a thousandth of
     the largest of its kind, since a bias before a norm has a gradient of nothing but rounding. Sizes that the module
-    itself does not take are passed over. Last, dtypes of outputs are compared in bfloat16, on no device.
+    itself does not take are passed over. Last, if either decides a dtype, those of outputs are compared in half
+    precision, on no device.
 
     Args:
         readings: of one module.
@@ -39,40 +40,27 @@ def disagreement(
         gradients: whether it is to be trained.
         tolerance: of a relative difference.
     """
-    twin = readings[0].twin
+    casting = any(casts(node) is not None for variant in variants for node in variant.graph.nodes)
+    comparison = _Comparison(readings[0].twin, variants, gradients=gradients, tolerance=tolerance)
     for reading in readings:
         for training in reading.modes:
             mode = "training" if training else "evaluation"
             for inputs, where, trained in _inputs(reading, training):
                 try:
-                    found = _compare(twin, reading, variants, inputs, training, gradients and trained, tolerance)
+                    found = comparison.run(reading, inputs, training, gradients=trained)
                 except _NotTakenError:
                     if not trained:  # another size than the example's, which the module need not take
                         continue
-                    found = _compare_example(twin, reading, variants, training, gradients, tolerance)
+                    found = comparison.of_example(reading, training)
                 if found is not None:
                     return f"{found} in {mode}{where}"
-        if found := _compare_dtypes(twin, reading, variants):
+        if (reading.casts or casting) and (found := comparison.of_dtypes(reading)):
             return found
     return None
 
 
 class _NotTakenError(Exception):
     """Inputs that a module itself does not take."""
-
-
-def _compare_example(
-    twin: nn.Module,
-    reading: Reading,
-    variants: Sequence[Variant],
-    training: bool,
-    gradients: bool,
-    tolerance: float,
-) -> str | None:
-    try:
-        return _compare(twin, reading, variants, reading.inputs, training, gradients, tolerance)
-    except _NotTakenError as refused:  # it is reported, not lost
-        return f"it does not run ({refused})"
 
 
 def _inputs(reading: Reading, training: bool) -> Iterator[tuple[list[Tensor], str, bool]]:
@@ -96,42 +84,85 @@ def _sizes(inputs: Sequence[Tensor]) -> str:
     return ", ".join(" x ".join(map(str, t.shape)) for t in inputs)
 
 
-def _compare(
-    twin: nn.Module,
-    reading: Reading,
-    variants: Sequence[Variant],
-    inputs: Sequence[Tensor],
-    training: bool,
-    gradients: bool,
-    tolerance: float,
-) -> str | None:
-    looked_at = _changed_parameters(twin, variants) if gradients else None
-    with _mode(twin, training):
-        try:
-            wanted = _run(twin, reading, inputs, looked_at)
-        except Exception as failure:  # whatever forward does with an input of ours
-            raise _NotTakenError(_said(failure)) from failure
-        with _rewritten(twin, variants):
+class _Comparison:
+    """A module's twin with its own forward and with rewritten ones, which are written once."""
+
+    def __init__(self, twin: nn.Module, variants: Sequence[Variant], *, gradients: bool, tolerance: float) -> None:
+        self.twin, self.tolerance = twin, tolerance
+        self.looked_at = _changed_parameters(twin, variants) if gradients else None
+        self.own = type(twin)
+        put_in(twin, variants)
+        self.rewritten = type(twin)
+        give_back(twin)
+
+    def run(self, reading: Reading, inputs: Sequence[Tensor], training: bool, *, gradients: bool = True) -> str | None:
+        """Returns what differs for some inputs, or None.
+
+        Raises:
+            _NotTakenError: the module itself does not take them.
+        """
+        looked_at = self.looked_at if gradients else None
+        with _mode(self.twin, training):
             try:
-                got = _run(twin, reading, inputs, looked_at)
+                wanted = _run(self.twin, reading, inputs, looked_at)
+            except Exception as failure:  # whatever forward does with an input of ours
+                raise _NotTakenError(_said(failure)) from failure
+            self.twin.__class__ = self.rewritten
+            try:
+                got = _run(self.twin, reading, inputs, looked_at)
             except Exception as failure:
                 return f"rewritten it does not run ({_said(failure)})"
-    for kind, tensors in wanted.items():
-        floor = max((_largest(t) for t in tensors.values()), default=0.0) / 1000
-        for name, tensor in tensors.items():
-            other = got[kind].get(name)
-            if (tensor is None) != (other is None):
-                return f"{kind} {name} {'is missing' if other is None else 'should be missing'}"
-            if tensor is not None and other is not None:
-                if tensor.shape != other.shape or tensor.dtype != other.dtype:
-                    return (
-                        f"{kind} {name} is {other.dtype} {tuple(other.shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
-                    )
-                if not tensor.isfinite().all():  # beyond what numbers can tell
-                    continue
-                error = _largest(tensor.double() - other.double()) / max(_largest(tensor), floor, 1e-30)
-                if not error <= tolerance:
-                    return f"{kind} {name} differs by {error:.1e}"
+            finally:
+                self.twin.__class__ = self.own
+        for kind, tensors in wanted.items():
+            if found := _first_difference(kind, tensors, got[kind], self.tolerance):
+                return found
+        return None
+
+    def of_example(self, reading: Reading, training: bool) -> str | None:
+        """Returns what differs for the example's own sizes, or that the module does not take those either."""
+        try:
+            return self.run(reading, reading.inputs, training)
+        except _NotTakenError as refused:  # it is reported, not lost
+            return f"it does not run ({refused})"
+
+    def of_dtypes(self, reading: Reading) -> str | None:
+        """Returns which dtype of an output differs in half precision, or None; nothing is computed."""
+        # A forward that names dtypes may treat the two kinds of half precision differently.
+        for dtype in (torch.bfloat16, torch.float16):
+            inputs = [t.to(dtype) if t.is_floating_point() else t for t in reading.shapes]
+            args, kwargs = reading.call.rebuild(inputs)
+            try:
+                ghost = copied(self.twin, partial(_ghost, dtype=dtype))
+                with torch.no_grad():
+                    wanted = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+            except Exception:  # noqa: S112 - it knows no such dtype or device, and there is nothing to compare
+                continue
+            ghost.__class__ = self.rewritten
+            with torch.no_grad():
+                got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
+            if got != wanted:
+                return f"in {dtype} its output would be of {got}, not {wanted}"
+        return None
+
+
+def _first_difference(
+    kind: str, wanted: dict[str, Tensor | None], got: dict[str, Tensor | None], tolerance: float
+) -> str | None:
+    floor = max((_largest(t) for t in wanted.values()), default=0.0) / 1000
+    for name, tensor in wanted.items():
+        other = got.get(name)
+        if (tensor is None) != (other is None):
+            return f"{kind} {name} {'is missing' if other is None else 'should be missing'}"
+        if tensor is None or other is None:
+            continue
+        if tensor.shape != other.shape or tensor.dtype != other.dtype:
+            return f"{kind} {name} is {other.dtype} {tuple(other.shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
+        if not tensor.isfinite().all():  # beyond what numbers can tell
+            continue
+        error = _largest(tensor.double() - other.double()) / max(_largest(tensor), floor, 1e-30)
+        if not error <= tolerance:
+            return f"{kind} {name} differs by {error:.1e}"
     return None
 
 
@@ -150,15 +181,6 @@ def _mode(twin: nn.Module, training: bool) -> Iterator[None]:
         twin.train(modes[twin])
         for m, mode in modes.items():
             m.training = mode
-
-
-@contextmanager
-def _rewritten(twin: nn.Module, variants: Sequence[Variant]) -> Iterator[None]:
-    put_in(twin, variants)
-    try:
-        yield
-    finally:
-        give_back(twin)
 
 
 def _changed_parameters(twin: nn.Module, variants: Sequence[Variant]) -> dict[str, nn.Parameter]:
@@ -185,7 +207,9 @@ def _run(
     # Multiplied, so that a module which works in place does not write into a leaf.
     given = [a * 1 if a.is_floating_point() else a for a in leaves]
     args, kwargs = reading.call.rebuild(given)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(
+        0
+    )  # torch.manual_seed would queue the seed for each kind of GPU, time and again
     try:
         with Wide(), torch.set_grad_enabled(gradients):
             outputs = list(tensors_in(twin(*args, **kwargs)))
@@ -214,27 +238,6 @@ def _gradients(
     if not wanted:
         return {}
     return dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values()), allow_unused=True), strict=True))
-
-
-def _compare_dtypes(twin: nn.Module, reading: Reading, variants: Sequence[Variant]) -> str | None:
-    """Whether outputs have another dtype in half precision; run on no device, where nothing is computed."""
-    # A forward that names dtypes may treat the two kinds of half precision differently.
-    named = any(casts(node) is not None for node in reading.graph.nodes)
-    for dtype in (torch.bfloat16, torch.float16) if named else (torch.bfloat16,):
-        inputs = [t.to(dtype) if t.is_floating_point() else t for t in reading.shapes]
-        args, kwargs = reading.call.rebuild(inputs)
-        try:
-            ghost = copied(twin, partial(_ghost, dtype=dtype))
-            with torch.no_grad():
-                wanted = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
-        except Exception:  # noqa: S112 - it knows no such dtype or device, and there is nothing to compare
-            continue
-        put_in(ghost, variants)
-        with torch.no_grad():
-            got = [t.dtype for t in tensors_in(ghost(*args, **kwargs))]
-        if got != wanted:
-            return f"in {dtype} its output would be of {got}, not {wanted}"
-    return None
 
 
 def _ghost(t: Tensor, dtype: torch.dtype) -> Tensor:

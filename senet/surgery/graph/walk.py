@@ -14,6 +14,7 @@ from senet.surgery.graph.calls import Call
 from senet.surgery.graph.guards import Guards
 from senet.surgery.graph.install import Rewritten, has_hooks, settings
 from senet.surgery.graph.observe import Observed, observe
+from senet.surgery.graph.ops import settles_dtype
 from senet.surgery.graph.run import float64_twin, node_values, random_like
 from senet.surgery.graph.trace import Untraceable, trace
 
@@ -36,6 +37,7 @@ class Reading:
         values: of the nodes.
         found: the gated maps, once they were looked for.
         square: whether what was found holds for square inputs alone.
+        casts: whether dtypes of what it computes are decided in it, rather than by its inputs.
     """
 
     module: nn.Module
@@ -49,6 +51,7 @@ class Reading:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     found: Any = None
     square: bool = False
+    casts: bool = False
 
     def guards(self) -> list[Guards]:
         """The values of Python that the graph holds for, each once: in several modes they may be the same."""
@@ -236,6 +239,7 @@ class Walk:
             except Exception as error:  # a graph that its module's own call does not follow
                 first = (str(error).strip().splitlines() or [""])[0]
                 raise Untraceable(f"its graph does not run in float64 ({type(error).__name__}: {first})") from error
+            reading.casts = any(_casts(node, reading) for node in reading.graph.nodes)
             yield reading
 
     def _trace(self, twin: nn.Module, call: Call, tensors: list[Tensor], training: bool) -> tuple[fx.Graph, Guards]:
@@ -285,6 +289,12 @@ class TraceCache(dict[nn.Module, list[Reading]]):
             if held > self.limit and other is not module:
                 del self[other]
                 held -= size
+
+
+def _casts(node: fx.Node, reading: Reading) -> bool:
+    """Whether a node may decide a dtype: one that does, or a part of somebody else's that the graph does not show."""
+    part = reading.called(node)
+    return settles_dtype(node, reading.values) or not (part is None or type(part).__module__.startswith("torch.nn."))
 
 
 def _nbytes(reading: Reading) -> int:
