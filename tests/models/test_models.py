@@ -33,24 +33,36 @@ def test_timm_has_most_of_them():
     assert {"resnet18", "seresnet50", "senet154", "seresnext101_64x4d"} <= set(SHARED)
 
 
+def sizes(name):
+    return (96, 131) if model_entry(name).size == 299 else (64, 97)
+
+
 @pytest.mark.parametrize("name", SHARED)
-def test_outputs_gradients_and_statistics_are_timms(name, randomise):
+def test_outputs_are_timms(name, randomise):
     theirs, ours = pair(name, randomise)
-    for size in (96, 131) if model_entry(name).size == 299 else (64, 97):
+    for size in sizes(name):
         x = torch.randn(2, 3, size, size)
         with torch.no_grad():
             assert_same(ours.eval()(x), theirs.eval()(x), tolerance=1e-5)
-        results = []
-        for net in (ours.train(), theirs.train()):
-            net.zero_grad()
-            torch.manual_seed(1)
-            results.append(net(x))
-            results[-1].square().mean().backward()
-        assert_same(*results, tolerance=1e-4)
-        gradients = [torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (ours, theirs)]
-        assert (gradients[0] - gradients[1]).norm() <= 1e-3 * gradients[1].norm()
+
+
+# The deeper VGGs are the shallowest one's layers more often, and of half a gigabyte each.
+@pytest.mark.parametrize("name", [name for name in SHARED if name not in ("vgg13_bn", "vgg16_bn", "vgg19_bn")])
+def test_gradients_and_statistics_are_timms(name, randomise):
+    # In float64: in float32, rounding now and then turns a ReLU on or off, and the gradient jumps.
+    theirs, ours = (net.double() for net in pair(name, randomise))
+    x = torch.randn(2, 3, sizes(name)[0], sizes(name)[0], dtype=torch.float64)
+    results = []
+    for net in (ours.train(), theirs.train()):
+        torch.manual_seed(1)
+        results.append(net(x))
+        results[-1].square().mean().backward()
+    assert_same(*results, tolerance=1e-11)
+    pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+    error = sum((one.grad - other.grad).square().sum() for one, other in pairs).sqrt()
+    assert error <= 1e-8 * sum(other.grad.square().sum() for _, other in pairs).sqrt()
     for (key, one), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}")
 
 
 @pytest.mark.parametrize("name", SHARED)

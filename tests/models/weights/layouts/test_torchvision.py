@@ -102,7 +102,7 @@ def assert_gradients_are_same(ours, theirs):
     gradients = {key: parameter.grad for key, parameter in theirs.named_parameters()}
     gradients = to_ours({**theirs.state_dict(), **gradients}, "torchvision", ours)
     error = math.hypot(*((p.grad - gradients[key]).norm().item() for key, p in ours.named_parameters()))
-    assert error <= 1e-3 * math.hypot(*(gradients[key].norm().item() for key, _ in ours.named_parameters()))
+    assert error <= 1e-8 * math.hypot(*(gradients[key].norm().item() for key, _ in ours.named_parameters()))
 
 
 def test_every_network_of_torchvisions_is_ours_or_there_is_a_reason():
@@ -110,8 +110,8 @@ def test_every_network_of_torchvisions_is_ours_or_there_is_a_reason():
     assert sorted([*SHARED, *reasons]) == torchvision.models.list_models(module=torchvision.models)
 
 
-@pytest.mark.parametrize("their_name", SHARED)
-def test_outputs_gradients_and_statistics_are_torchvisions(their_name, randomise):
+def both(their_name, randomise):
+    """torchvision's network and ours with its weights."""
     name, options = SHARED[their_name]
     theirs = randomise(build(their_name))
     with torch.device("meta"):
@@ -121,19 +121,36 @@ def test_outputs_gradients_and_statistics_are_torchvisions(their_name, randomise
     if name == "inception_v3":
         theirs.AuxLogits = None  # serves only training, and only on larger images
         theirs.aux_logits = False
-    for size in sizes(name, ours):
-        x = torch.randn(2, 3, size, size) * torch.tensor([1.0, 3.0])[:, None, None, None]
+    return theirs, ours
+
+
+def images(size, dtype=torch.float32):
+    return torch.randn(2, 3, size, size, dtype=dtype) * torch.tensor([1.0, 3.0])[:, None, None, None]
+
+
+@pytest.mark.parametrize("their_name", SHARED)
+def test_outputs_are_torchvisions(their_name, randomise):
+    theirs, ours = both(their_name, randomise)
+    for size in sizes(SHARED[their_name][0], ours):
+        x = images(size)
         with torch.no_grad():
             assert_same(ours.eval()(x), theirs.eval()(x), tolerance=1e-5)
-        results = []
-        for net in (ours.train(), theirs.train()):
-            net.zero_grad()
-            results.append(net(x))
-            results[-1].square().mean().backward()
-        assert_same(*results, tolerance=1e-4)
-        assert_gradients_are_same(ours, theirs)
+
+
+# The deeper VGGs are the shallowest one's layers more often, and of half a gigabyte each.
+@pytest.mark.parametrize("their_name", [name for name in SHARED if name not in ("vgg13_bn", "vgg16_bn", "vgg19_bn")])
+def test_gradients_and_statistics_are_torchvisions(their_name, randomise):
+    # In float64: in float32, rounding now and then turns a ReLU on or off, and the gradient jumps.
+    theirs, ours = (net.double() for net in both(their_name, randomise))
+    x = images(sizes(SHARED[their_name][0], ours)[0], torch.float64)
+    results = []
+    for net in (ours.train(), theirs.train()):
+        results.append(net(x))
+        results[-1].square().mean().backward()
+    assert_same(*results, tolerance=1e-11)
+    assert_gradients_are_same(ours, theirs)
     statistics = to_ours(theirs.state_dict(), "torchvision", ours)
     for key, buffer in ours.named_buffers():
         torch.testing.assert_close(
-            buffer, statistics[key], rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+            buffer, statistics[key], rtol=1e-9, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}"
         )
