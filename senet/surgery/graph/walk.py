@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -57,6 +58,11 @@ class Reading:
         """The values of Python that the graph holds for, each once: in several modes they may be the same."""
         guards = [replace(each, square=self.square) for each in self.modes.values()]
         return [each for i, each in enumerate(guards) if each not in guards[:i]]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """How many bytes the values take."""
+        return sum(value.nbytes for value in tree_leaves(list(self.values.values())) if isinstance(value, Tensor))
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -283,7 +289,7 @@ class TraceCache(dict[nn.Module, list[Reading]]):
 
     def __setitem__(self, module: nn.Module, readings: list[Reading]) -> None:
         super().__setitem__(module, readings)
-        sizes = {other: sum(map(_nbytes, its)) for other, its in self.items()}
+        sizes = {other: sum(reading.nbytes for reading in its) for other, its in self.items()}
         held = sum(sizes.values())
         for other, size in sizes.items():
             if held > self.limit and other is not module:
@@ -295,10 +301,6 @@ def _casts(node: fx.Node, reading: Reading) -> bool:
     """Whether a node may decide a dtype: one that does, or a part of somebody else's that the graph does not show."""
     part = reading.called(node)
     return settles_dtype(node, reading.values) or not (part is None or type(part).__module__.startswith("torch.nn."))
-
-
-def _nbytes(reading: Reading) -> int:
-    return sum(value.nbytes for value in tree_leaves(list(reading.values.values())) if isinstance(value, Tensor))
 
 
 def _lies_in(path: str, other: str) -> bool:

@@ -23,16 +23,14 @@ from senet.surgery.report import report
 TAIL = "norm + gate + shortcut + relu"
 OURS = "norm + gate + drop + shortcut + relu"
 
-# A spread of families: how many sites, and what becomes of them.
+# A spread of families: how many sites, and what becomes of them. All gradients are compared; test_architectures.py
+# takes many more networks, and the gradient of the input alone.
 FOREIGN = {
     "timm/seresnet18": {TAIL: 8},
     "timm/legacy_seresnet18": {"norm + relu + gate": 8},  # it has a ReLU before the gate
-    "timm/legacy_seresnet50": {TAIL: 16},
     "timm/ecaresnet26t": {TAIL: 8},
-    "timm/resnetrs50": {TAIL: 16},
     "timm/seresnext26ts": {"norm + silu + gate + convolution": 8},
     "timm/regnety_002": {"norm + relu + gate + convolution": 13},
-    "timm/efficientnet_b0": {"norm + silu + gate + convolution": 16},
     "timm/tf_mobilenetv3_small_minimal_100": {},
     "timm/mobilenetv3_small_050": {"norm + relu + gate + convolution": 1, "norm + hard_swish + gate + convolution": 8},
     "timm/ese_vovnet19b_dw": {"norm + relu + gate": 4},
@@ -45,12 +43,10 @@ FOREIGN = {
     },
     "torchvision/regnet_y_400mf": {"norm + relu + gate + convolution": 16},
     "torchvision/resnet18": {},
-    "pytorchcv/seresnet10": {TAIL: 4},
-    "pytorchcv/sepreresnet10": {"gate + shortcut": 4},
+    "pytorchcv/sepreresnet20_cifar10": {"gate + shortcut": 9},
     "pytorchcv/seresnet20_cifar10": {TAIL: 9},
     "senet/cifar_seresnet20": {OURS: 9},
     "senet/seresnet18": {OURS: 8},
-    "senet/sevgg11_bn": {"norm + relu + gate + convolution": 3, "norm + relu + gate": 5},
     "senet/seshufflenet_g3": {OURS: 13, "norm + gate": 3},
     "senet/sebn_inception": {"gate": 10},
     "senet/mobilenetv3_small_100": {
@@ -96,7 +92,7 @@ def test_finds_the_sites_agrees_and_gives_back(name):
     assert not done.left
     assert list(model.state_dict()) == keys
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
-    size = 32 if "cifar" in name else 224 if name.startswith("pytorchcv") else 64
+    size = 32 if "cifar" in name else 64
     x = torch.randn(3, 3, size, size, dtype=torch.float64)
     for training in (True, False):
         wanted, found = (outputs_and_gradients(m.train(training), x) for m in (plain, model))
@@ -272,7 +268,7 @@ def test_what_holds_no_product_is_not_run(monkeypatch):
         return values(twin, *args)
 
     monkeypatch.setattr(walk, "node_values", noting)
-    fuse(timm.create_model("maxvit_rmlp_pico_rw_256"))
+    fuse(timm.create_model("test_maxvit"))
     assert set(run) == {"SEModule", "MbConvBlock"}  # and neither attention nor the whole
     run.clear()
     fuse(senet.create_model("cifar_resnet8"))
@@ -393,7 +389,7 @@ def test_inductor_computes_the_same(unit, training):
     torch.testing.assert_close(dict(fused.named_buffers()), dict(model.named_buffers()))
 
 
-def test_two_hundred_steps_are_the_same_training():
+def test_eighty_steps_are_the_same_training():
     """The same seed, fused and not: losses stay as near to float64's as PyTorch's own, which rounding parts too."""
     torch.manual_seed(0)
     plain = senet.create_model("cifar_seresnet20", num_classes=4)
@@ -405,7 +401,7 @@ def test_two_hundred_steps_are_the_same_training():
     centres = torch.randn(4, 3, 8, 8)
     losses: dict[str, list[float]] = {name: [] for name in models}
     optimizers = {n: torch.optim.SGD(m.parameters(), lr=0.02, momentum=0.9) for n, m in models.items()}
-    for step in range(200):
+    for step in range(80):
         generator = torch.Generator().manual_seed(step)
         y = torch.randint(0, 4, (8,), generator=generator)
         x = centres[y] + torch.randn(8, 3, 8, 8, generator=generator)

@@ -93,7 +93,7 @@ def test_sizes_are_nowhere_else():
 
 
 def test_features_of_several_depths():
-    model = timm.create_model("vgg11_bn", features_only=True)
+    model = timm.create_model("vgg11_bn", features_only=True, out_indices=(0, 1, 2))
     attach(model, "se", where=lambda name, module: isinstance(module, nn.MaxPool2d | nn.ReLU), example=(X.float(),))
     wide, wanted = drawn(prepared(model))
     constant, gates = frozen(model, wide, example=(X,))
