@@ -15,7 +15,7 @@ from senet.analysis.wording import duration, plural, spread
 if TYPE_CHECKING:
     from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
-    from senet.analysis.complexity import Complexity
+    from senet.analysis.complexity import Complexity, StageWeights
     from senet.models.weights.own.records import Record
     from senet.models.weights.weight import Weight
     from senet.published import Figure
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "print_comparison",
     "print_complexity",
+    "print_equation_5",
     "print_evaluation",
     "print_models",
     "print_options",
@@ -193,6 +194,21 @@ def print_complexity(name: str, image: tuple[int, int], complexity: Complexity) 
             f"{100 * blocks.multiply_adds / work:.2f} % multiply-adds; they also read {blocks.squeezed:,} elements to "
             f"squeeze and write {blocks.scaled:,} to scale, which no count of multiply-adds shows."
         )
+
+
+def print_equation_5(stages: Sequence[StageWeights]) -> None:
+    """The weights that SE adds by the paper's equation 5, beside the exact count, stage by stage; nothing without."""
+    if not stages:
+        return
+    table = _table("stage", "blocks N", "channels C", "r", "2/r N C^2", "counted, with biases")
+    for stage in stages:
+        numbers = (stage.blocks, stage.channels)
+        cells = [*map(str, numbers), f"{stage.reduction:.4g}", f"{stage.weights:,}", f"{stage.parameters:,}"]
+        table.add_row(stage.stage, *cells)
+    weights, counted = sum(stage.weights for stage in stages), sum(stage.parameters for stage in stages)
+    table.add_row("total", "", "", "", f"{weights:,}", f"{counted:,}", style="bold")
+    console.print("\nThe paper's equation 5, the weights that SE adds: (2 / r) * sum of N C^2 over stages")
+    console.print(table)
 
 
 def _table(first: str, *numbers: str, caption: str | None = None) -> Table:

@@ -200,10 +200,14 @@ def test_info(senet):
     assert code == 0
     for number in ("28,088,024", "4,091,699,200", "2,530,992", "2,514,944", "5,519,360"):
         assert number in out
-    for word in ("a1_in1k", "ImageNet-1k", "apache-2.0", "placement", "arXiv 1709.01507v4"):
+    for word in ("a1_in1k", "ImageNet-1k", "apache-2.0", "placement", "arXiv 1709.01507v4", "2/r N C^2"):
         assert word in out
+    assert re.search(r"layer3 +6 +1024 +16 +786,432 +792,960\n", out)
+    for name in ("resnet18", "cifar_seresnet8 --set attn=eca"):  # no SE, no equation
+        assert "equation 5" not in senet("info", *name.split())[1]
     code, out, _ = senet("info", "seresnet50", "--set", 'attn_options={"bias": false}', "--size", 64, "--json")
     assert json.loads(out)["total"]["parameters"] == 28_071_976
+    assert sum(stage["weights"] for stage in json.loads(out)["equation_5"]) == 2_514_944
     assert json.loads(out)["size"] == 64
 
 
