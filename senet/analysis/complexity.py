@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from senet.blocks import BLOCKS, Recalibrate, SqueezeExcite
-from senet.blocks.stages import NoSqueeze
+from senet.blocks.stages import ConvSqueeze, NoSqueeze
 from senet.errors import InputError
 
 __all__ = ["Complexity", "Cost", "StageWeights", "count", "equation_5"]
@@ -255,7 +255,7 @@ def _elements(model: nn.Module) -> Iterator[dict[str, dict[str, int]]]:
             handles.append(watch("activations", name, module, given=False))
         if isinstance(module, Recalibrate):
             handles += [watch(kind, name, module, given=False) for kind in ("scaled", "gates")]
-            if not isinstance(module.squeeze, NoSqueeze):
+            if not isinstance(module.squeeze, NoSqueeze | ConvSqueeze):
                 handles.append(watch("squeezed", name, module.squeeze, given=True))
     try:
         yield found
