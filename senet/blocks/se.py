@@ -23,7 +23,7 @@ class SqueezeExcite(Recalibrate):
     """Squeeze-and-excitation: x = u * sigmoid(W2 relu(W1 z)), z the global average of u.
 
     Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507v4, equations 2 to 4. Each argument is one of
-    the paper's ablations.
+    the paper's ablations, ``squeeze="conv"`` alone is not.
 
     Cost: 2C^2/r parameters and multiply-adds; one read of the map for the average, a read and a write for the product.
 
