@@ -15,6 +15,7 @@ from senet.models.vgg import VGG
 from senet.models.weights.layouts.names import PLAIN, REST, Layout, Options, Table, lines
 from senet.models.weights.layouts.pytorchcv import PYTORCHCV
 from senet.models.weights.layouts.torchvision import TORCHVISION
+from senet.models.weights.layouts.tutorial import TUTORIAL
 
 __all__ = ["LAYOUTS"]
 
@@ -120,29 +121,6 @@ _MOSKOMULE = Layout(
     ),
 )
 
-_REVIEW_UNIT = "conv{s+1}.{u}"
-_TUTORIAL = Layout(
-    source="a Korean review of the paper with its own code: SE-ResNet-50, 101, 152 and SE-ResNeXt-50, 101",
-    note="its blocks have rounding=paper and biases; its classifier has 10 classes unless told otherwise",
-    tables=(
-        Table(
-            ResNet,
-            lines(
-                ("conv1", "conv1.0"),
-                ("bn1", "conv1.1"),
-                ("layer{s}.{u}.conv{k}", f"{_REVIEW_UNIT}.conv{{k}}.0"),
-                ("layer{s}.{u}.bn{k}", f"{_REVIEW_UNIT}.conv{{k}}.1"),
-                ("layer{s}.{u}.downsample.{k}", f"{_REVIEW_UNIT}.residual.{{k}}"),  # their word for the shortcut
-                ("layer{s}.{u}.se.fc1", f"{_REVIEW_UNIT}.se_block.excitation.0", True),
-                ("layer{s}.{u}.se.fc2", f"{_REVIEW_UNIT}.se_block.excitation.2", True),
-                ("fc", "fc"),
-            ),
-            {"unit": ("bottleneck",), "stem": ("imagenet",)},
-            _MODERN,
-        ),
-    ),
-)
-
 # Of layouts with the same names for a network, detect() takes the first.
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
@@ -155,6 +133,6 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "nvidia": Layout(_NVIDIA_SOURCE, _nvidia("layers.{s-1}"), _NVIDIA_NOTE),
         "nvidia-20.06": Layout(f"{_NVIDIA_SOURCE}, ngc_checkpoint_remap", _nvidia("layer{s}"), _NVIDIA_NOTE),
         "moskomule": _MOSKOMULE,
-        "tutorial": _TUTORIAL,
+        "tutorial": TUTORIAL,
     }
 )
