@@ -18,10 +18,15 @@ def tool():
 
 
 @pytest.fixture(scope="module")
-def photograph(tool):
+def pictures():
+    return runpy.run_path(str(ROOT / "tools" / "why_pictures.py"))
+
+
+@pytest.fixture(scope="module")
+def photograph(pictures):
     if runpy.run_path(str(ROOT / "benchmarks" / "textline_data.py"))["PAGE"] is None:
         pytest.skip("scikit-image's files are not installed")
-    return tool["photograph"]()[1]
+    return pictures["photograph"]()[1]
 
 
 def test_the_page_says_what_was_measured(tool):
@@ -43,17 +48,17 @@ def test_the_page_follows_its_numbers(tool):
     assert "SE-ResNet-8 minus ResNet-8 is +10.47" in text
 
 
-def test_every_picture_is_there_and_shown(tool):
+def test_every_picture_is_there_and_shown(tool, pictures):
     shown = set(re.findall(r"\]\(figures/([a-z0-9-]+)\.svg\)", tool["PAGE"].read_text()))
-    assert all((tool["FIGURES"] / f"{name}.svg").is_file() for name in shown)
-    kept = {path.stem for path in tool["FIGURES"].glob("why-*.svg")}
-    assert kept == tool["PICTURES"].keys() == {name for name in shown if name.startswith("why-")}
+    assert all((pictures["FIGURES"] / f"{name}.svg").is_file() for name in shown)
+    kept = {path.stem for path in pictures["FIGURES"].glob("why-*.svg")}
+    assert kept == pictures["PICTURES"].keys() == {name for name in shown if name.startswith("why-")}
 
 
 @pytest.mark.parametrize("name", ["why-cost", "why-stages"])
-def test_pictures_of_numbers_are_those_of_the_numbers(tool, name):
-    drawn = tool["PICTURES"][name]().file("svg")
-    assert (tool["FIGURES"] / f"{name}.svg").read_bytes() == drawn, "run python tools/why.py --pictures"
+def test_pictures_of_numbers_are_those_of_the_numbers(pictures, name):
+    drawn = pictures["PICTURES"][name]().file("svg")
+    assert (pictures["FIGURES"] / f"{name}.svg").read_bytes() == drawn, "run python tools/why.py --pictures"
 
 
 def test_the_example_runs(tool):
@@ -61,8 +66,8 @@ def test_the_example_runs(tool):
     exec(example, {"torch": torch, "block": senet.SqueezeExcite(32), "u": torch.randn(2, 32, 5, 5)})
 
 
-def test_gates_see_the_whole_image_and_convolutions_their_neighbours(tool, photograph):
-    held, free = (tool["reach"](photograph, held=held) for held in (True, False))
+def test_gates_see_the_whole_image_and_convolutions_their_neighbours(pictures, photograph):
+    held, free = (pictures["reach"](photograph, held=held) for held in (True, False))
     far = torch.ones(32, 32, dtype=torch.bool)
     far[8:25, 8:25] = False
     assert (held[far] == 0).all()
@@ -71,13 +76,13 @@ def test_gates_see_the_whole_image_and_convolutions_their_neighbours(tool, photo
 
 
 @pytest.mark.parametrize("name", ["why-steps", "why-sigmoid", "why-mbconv"])
-def test_pictures_of_networks_can_be_drawn(tool, photograph, name):
-    assert b"</svg>" in tool["PICTURES"][name]().file("svg")
+def test_pictures_of_networks_can_be_drawn(pictures, photograph, name):
+    assert b"</svg>" in pictures["PICTURES"][name]().file("svg")
 
 
-def test_averages_gates_and_maps_of_the_photograph_belong_together(tool, photograph):
-    net = tool["_cat_network"]()
-    with torch.no_grad(), tool["watched"](net, "layer1.1.se") as seen:
+def test_averages_gates_and_maps_of_the_photograph_belong_together(pictures, photograph):
+    net = pictures["_cat_network"]()
+    with torch.no_grad(), pictures["watched"](net, "layer1.1.se") as seen:
         net(photograph)
     torch.testing.assert_close(seen["x"], seen["u"] * seen["s"])
     assert seen["s"].shape == (1, 16, 1, 1)
