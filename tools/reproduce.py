@@ -72,7 +72,7 @@ def sections(lines: Sequence[Line]) -> list[Section]:
     together: dict[str, list[Compared]] = {}
     for number, table in TABLES.items():
         if table.small:
-            compared = compare_table(lines, table.small, table.baseline, number=number, seeds=SEEDS)
+            compared = compare_table(lines, table.small, table.baseline, number=number, seeds=SEEDS, title=table.title)
             asked = [(arm.label, arm.row, network(arm.model, arm.options)) for arm in table.small]
             together.setdefault(json.dumps([asked, _signs(compared)]), []).append(compared)
     return [tuple(its) for its in together.values()]

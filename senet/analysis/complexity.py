@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -18,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from senet.blocks import BLOCKS, Recalibrate
-from senet.blocks.stages import NoSqueeze
+from senet.blocks import BLOCKS, Recalibrate, SqueezeExcite
+from senet.blocks.stages import ConvSqueeze, NoSqueeze
 from senet.errors import InputError
 
-__all__ = ["Complexity", "Cost", "count"]
+__all__ = ["Complexity", "Cost", "StageWeights", "count", "equation_5"]
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -122,6 +123,69 @@ def count(model: nn.Module, input_size: tuple[int, int, int]) -> Complexity:
     )
 
 
+@dataclass(frozen=True)
+class StageWeights:
+    """A summand of equation 5: the like blocks of a stage.
+
+    Attributes:
+        stage: the network's child that they are in, as in :attr:`Complexity.stages`.
+        blocks: how many, N.
+        channels: of their maps, C.
+        reduction: the ratio r as it was built: C by the hidden width, after rounding.
+        weights: by the equation, 2 / r * N * C^2.
+        parameters: counted, biases included.
+    """
+
+    stage: str
+    blocks: int
+    channels: int
+    reduction: float
+    weights: int
+    parameters: int
+
+
+def equation_5(model: nn.Module) -> tuple[StageWeights, ...]:
+    """Equation 5 of the paper, the weights that SE adds: (2 / r) * sum over stages s of N_s * C_s^2.
+
+    arXiv 1709.01507v4, Sec. 4. S is the number of stages, that is of runs of blocks whose maps are of one size. The
+    equation leaves biases out; ``parameters`` has them.
+
+    Differs from the paper: r is what a block has, not what it was asked for, as a width is a whole number; where blocks
+    of a stage differ in C or r there is a summand for each kind.
+
+    Args:
+        model: a network, on any device; its blocks are found as by :func:`count`.
+
+    Returns:
+        A summand for each stage in order; none for a network without blocks.
+
+    Raises:
+        InputError: a block is not SE with its two layers, of which alone the equation speaks.
+    """
+    kinds: dict[tuple[str, int, int], list[int]] = {}
+    stages = _stages(model)
+    for name in _sites(model):
+        block = model.get_submodule(name)
+        if not isinstance(block, SqueezeExcite):
+            raise InputError(
+                f"equation 5 counts the two layers of SE, but {name} is {type(block).__name__}; use count() for others"
+            )
+        stage = next(stage for stage in stages if _within(name, stage))
+        kind = (stage, block.fc1.in_channels, block.fc1.out_channels)
+        kinds.setdefault(kind, []).append(sum(p.numel() for p in block.parameters()))
+    return tuple(
+        StageWeights(
+            stage,
+            len(parameters),
+            channels,
+            channels / hidden,
+            int(2 / Fraction(channels, hidden) * len(parameters) * channels**2),
+            sum(parameters),
+        )
+        for (stage, channels, hidden), parameters in kinds.items()
+    )
+
+
 def _on_meta(model: nn.Module) -> nn.Module:
     """A copy without memory. The model's own forward hooks stay behind: they would see tensors without values."""
     memo: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
@@ -191,7 +255,7 @@ def _elements(model: nn.Module) -> Iterator[dict[str, dict[str, int]]]:
             handles.append(watch("activations", name, module, given=False))
         if isinstance(module, Recalibrate):
             handles += [watch(kind, name, module, given=False) for kind in ("scaled", "gates")]
-            if not isinstance(module.squeeze, NoSqueeze):
+            if not isinstance(module.squeeze, NoSqueeze | ConvSqueeze):
                 handles.append(watch("squeezed", name, module.squeeze, given=True))
     try:
         yield found

@@ -36,7 +36,9 @@ class Report:
         subtitle: stands below it, in small.
         comparison: the answer, from :func:`senet.analysis.compare.compare`.
         classes: names of the K classes.
-        histories: run -> for each epoch at least ``train_loss`` and ``val_top1`` (percent).
+        histories: run -> for each epoch ``train_loss``, ``train_top1``, ``val_loss``, ``val_top1`` and ``val_top5``
+            (percent; the last may be None).
+        epochs: those of the table by epoch; None: at most five, evenly spread.
         confusions: run -> (K, K) counts of images, rows the true class; those of an arm are added up.
         examples: some held-out images.
         gates: run -> the statistics of its gates; of each arm the first run that has any is shown.
@@ -49,6 +51,7 @@ class Report:
     classes: tuple[str, ...]
     subtitle: str = ""
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    epochs: Sequence[int] | None = None
     confusions: Mapping[str, Tensor] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     gates: Mapping[str, GateStatistics] = field(default_factory=dict)

@@ -44,6 +44,7 @@ def write_page(template: str, variables: Mapping[str, Any], out: Path) -> None:
     )
     environment.filters.update(
         count=wording.count,
+        loss=wording.loss,
         percent=wording.percent,
         plural=wording.plural,
         signed=wording.signed,

@@ -13,6 +13,7 @@ from senet.analysis import plots, wording
 from senet.analysis.arms import Arm
 from senet.analysis.compare import Difference
 from senet.analysis.content import Example, Report
+from senet.analysis.epochs import COLUMNS, epoch_table
 from senet.analysis.gates import plots as gate_plots
 from senet.analysis.gates.measure import DEAD, SATURATED, STILL, GateStatistics, Site
 from senet.analysis.html import png
@@ -35,6 +36,8 @@ def view(report: Report) -> dict[str, Any]:
         ],
         "accuracies": plots.accuracies(comparison.arms),
         "curves": list(_curves(report)),
+        "epochs": epoch_table(comparison.arms, report.histories, report.epochs),
+        "columns": COLUMNS,
         "confusions": list(_confusions(report)),
         "examples": [_example(report, example) for example in report.examples],
         "example_seeds": _seeds(report, {run for example in report.examples for run in example.predictions}),

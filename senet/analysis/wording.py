@@ -6,7 +6,7 @@ import math
 
 from senet.analysis.arms import Spread
 
-__all__ = ["count", "duration", "p_value", "percent", "plural", "signed", "spread"]
+__all__ = ["count", "duration", "loss", "p_value", "percent", "plural", "signed", "spread"]
 
 
 def count(number: int) -> str:
@@ -14,11 +14,16 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def spread(value: Spread | None) -> str:
+def spread(value: Spread | None, digits: int = 2) -> str:
     """``91.40 ± 0.90``, the sample standard deviation left out for a single seed; a dash for nothing."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
+    return f"{value.mean:.{digits}f}" + ("" if value.sd is None else f" ± {value.sd:.{digits}f}")
+
+
+def loss(value: Spread | None) -> str:
+    """``0.284 ± 0.012``: losses are small where two digits would hide how they fall."""
+    return spread(value, 3)
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ ALIASES = (
     ("conv_reduce", "conv_expand"),  # timm's EfficientNet family
     ("fc.0", "fc.2"),  # moskomule/senet.pytorch and the tutorials: Linear, ReLU, Linear, Sigmoid
     ("excitation.0", "excitation.2"),  # tutorials that keep the paper's words
+    ("mlp.0", "mlp.2"),  # tutorials whose stages are gap and mlp: Linear without bias
     ("squeeze", "expand"),  # NVIDIA: Linear
     ("conv1.conv", "conv2.conv"),  # mmpretrain
     ("conv1", "conv2"),  # pytorchcv

@@ -33,7 +33,7 @@ class GatherExcite(Recalibrate):
 
     Hu et al., "Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks", arXiv 1810.12348:
     GE-theta-minus gathers by averages and has no parameters, GE-theta gathers by depthwise convolutions, GE-theta-plus
-    adds the two layers of SE.
+    adds the two layers of SE. Over the whole map theta-minus, the default, is squeeze and scale without SE's layers.
 
     Cost: nothing but SE's passes for theta-minus; 11C parameters a halving for theta, or C(HW + 2) for the whole map;
     2C^2/r more for theta-plus. Windows need a gate as large as the map.
@@ -42,7 +42,7 @@ class GatherExcite(Recalibrate):
     authors' networks.
 
     Not for: theta with extent 0 where images change size: its kernel is the map's size. Identity starts of theta-minus,
-    which has nothing to learn.
+    which has nothing to learn: each gate is the same function of its own channel's average, and knows no other channel.
 
     Args:
         channels: channels C of the map.

@@ -23,7 +23,7 @@ class SqueezeExcite(Recalibrate):
     """Squeeze-and-excitation: x = u * sigmoid(W2 relu(W1 z)), z the global average of u.
 
     Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507v4, equations 2 to 4. Each argument is one of
-    the paper's ablations.
+    the paper's ablations, ``squeeze="conv"`` alone is not.
 
     Cost: 2C^2/r parameters and multiply-adds; one read of the map for the average, a read and a write for the product.
 
@@ -41,12 +41,14 @@ class SqueezeExcite(Recalibrate):
         hidden_channels: the hidden width itself.
         rounding: how C / r becomes a whole number: ``"paper"``, ``"timm"``, ``"torchvision"``.
         bias: whether both layers have biases.
-        squeeze: ``"avg"``, ``"max"`` (Table 11), or ``"none"`` (Table 16: a gate for every position).
+        squeeze: ``"avg"``, ``"max"`` (Table 11), ``"none"`` (Table 16: a gate for every position); or ``"conv"``, a 3x3
+            convolution in its place, wrong as it knows a position's neighbours and not the map.
         activation: the inner non-linearity.
         gate: the final non-linearity (Table 12): ``"sigmoid"``, ``"hard_sigmoid"``, ``"hard_sigmoid_0.2"``,
             ``"double_sigmoid"``, ``"tanh"``, ``"relu"``.
 
-    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept.
+    Shapes: (N, C, H, W), (N, C, L) or (N, C, D, H, W) -> the same, dtype and memory format kept; with
+    ``squeeze="conv"`` (N, C, H, W) alone.
 
     Raises:
         InputError: ``reduction`` and ``hidden_channels`` both given, or a width below 1.
@@ -68,7 +70,9 @@ class SqueezeExcite(Recalibrate):
     ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction=reduction, hidden_channels=hidden_channels, rounding=rounding)
-        self.squeeze = squeeze_stage(squeeze)
+        self.squeeze = squeeze_stage(squeeze, channels)
+        if squeeze == "conv":
+            self.ranks = (4,)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.act = activation_stage(activation)
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -30,7 +31,7 @@ __all__ = [
     "zero",
 ]
 
-Squeeze = Literal["avg", "max", "none"]
+Squeeze = Literal["avg", "max", "none", "conv"]
 Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "double_sigmoid", "tanh", "relu"]
 Activation = Literal["relu", "silu", "gelu", "hard_swish", "leaky_relu"]
 
@@ -56,9 +57,29 @@ class NoSqueeze(nn.Module):
         return u.to(reference.accumulator_dtype(u.dtype))
 
 
-def squeeze_stage(name: Squeeze) -> nn.Module:
-    """Global average, global maximum (Table 11), or none at all (Table 16)."""
-    return _pick("squeeze", name, {"avg": AvgSqueeze, "max": MaxSqueeze, "none": NoSqueeze})
+class ConvSqueeze(nn.Module):
+    """A 3x3 convolution, of no paper: (N, C, H, W) -> the same, at least float32; squeezes nothing.
+
+    Some tutorials draw it. A position then knows its neighbours and not the map, which is what a squeeze is for, and
+    9 C^2 weights are 4.5 r times those of SE's two layers.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, u: Tensor) -> Tensor:
+        with no_autocast(u.device.type):
+            z: Tensor = self.conv(u.to(self.conv.weight.dtype))
+        return z.to(reference.accumulator_dtype(u.dtype))
+
+
+def squeeze_stage(name: Squeeze, channels: int | None = None) -> nn.Module:
+    """Global average, global maximum (Table 11), none at all (Table 16); for given channels a convolution instead."""
+    squeezes: dict[str, Callable[[], nn.Module]] = {"avg": AvgSqueeze, "max": MaxSqueeze, "none": NoSqueeze}
+    if channels is not None:
+        squeezes["conv"] = partial(ConvSqueeze, channels)
+    return _pick("squeeze", name, squeezes)
 
 
 def gate_stage(name: Gate) -> nn.Module:
@@ -195,8 +216,9 @@ class Recalibrate(nn.Module):
         self.gate = one_at_zero(self.gate, name)
         zero(*map(self.get_submodule, self.last))
 
-    def forward(self, u: Tensor) -> Tensor:
-        return reference.scale(u, self.gates(u))
+    def forward(self, u: Tensor, source: Tensor | None = None) -> Tensor:
+        """The map times its gate; or times the gate of another map, ``source``, which no paper has."""
+        return reference.scale(u, self.gates(u if source is None else source))
 
 
 def check_rank(block: nn.Module, u: Tensor, ranks: tuple[int, ...] = tuple(RANKS)) -> None:

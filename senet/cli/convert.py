@@ -28,7 +28,7 @@ def convert(
         str,
         typer.Option(
             metavar="LAYOUT",
-            help="Whose names to write: senet, timm, timm-legacy (Cadene's too), torchvision, pytorchcv ...",
+            help="Whose names to write: senet, timm, timm-legacy (Cadene's too), torchvision, pytorchcv, tutorial ...",
         ),
     ] = "senet",
     layout: Annotated[

@@ -12,7 +12,15 @@ import typer
 
 from senet.cli.options import AsJson
 from senet.cli.progress import counting
-from senet.cli.show import print_complexity, print_models, print_options, print_published, print_records, print_weights
+from senet.cli.show import (
+    print_complexity,
+    print_equation_5,
+    print_models,
+    print_options,
+    print_published,
+    print_records,
+    print_weights,
+)
 from senet.errors import InputError, did_you_mean
 from senet.options import parse_assignments, to_plain
 
@@ -78,7 +86,7 @@ def info(
     import torch
 
     from senet.analysis.catalogue import published
-    from senet.analysis.complexity import count
+    from senet.analysis.complexity import count, equation_5
     from senet.models import create_model, model_config, model_entry
     from senet.models.weights.own.records import read_records
     from senet.models.weights.pretrained import find_weight, weights_of
@@ -90,6 +98,7 @@ def info(
     with torch.device("meta"):
         net = create_model(model, **{"num_classes": config.num_classes, "in_chans": config.in_chans, **options})
     complexity = count(net, (config.in_chans, *image))
+    equation = equation_5(net) if config.attn in (None, "se") else ()
     figures = published(model, options)
     weights = (find_weight(model, tag),) if tag else weights_of(model)
     records = [record for record in read_records() if record.model == model and tag in ("", record.tag)]
@@ -101,6 +110,7 @@ def info(
             "width": image[1],
             "config": to_plain(config),
             **asdict(complexity),
+            "equation_5": [asdict(stage) for stage in equation],
             "published": to_plain(figures),
             "weights": to_plain(weights),
             "records": to_plain(records),
@@ -108,6 +118,7 @@ def info(
         typer.echo(json.dumps(told, default=str))
         return
     print_complexity(model, image, complexity)
+    print_equation_5(equation)
     print_published(figures)
     print_weights(weights)
     print_records(records)

@@ -45,7 +45,8 @@ def reproduce(
     table: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TABLE]", help="table2, figure4, 'text: overhead' ...; left out: all. `--list` names them."
+            metavar="[TABLE]",
+            help="table2, figure4, 'text: overhead', structures ...; left out: all. --list names them.",
         ),
     ] = None,
     edition: Annotated[str, typer.Option(help="tpami, cvpr, preprint-v3, release or others.")] = "tpami",
@@ -179,16 +180,22 @@ def _list(table: str | None, edition: str, out: Path | None) -> None:
 
     own = Ledger((out or _RUNS) / "results.jsonl")  # empty where there is none
     if table is None:
-        print_tables(tables(), figures(), {number: evidence_of(known, own) for number, known in TABLES.items()})
+        ours = {("ours", number): known.title for number, known in TABLES.items() if known.title}
+        runs = {number: evidence_of(known, own) for number, known in TABLES.items()}
+        print_tables({**tables(), **ours}, figures(), runs)
     else:
-        _figures(table, edition)  # refuses one that is not there
+        if not (table in TABLES and TABLES[table].title):
+            _figures(table, edition)  # refuses one that is not there
         known = TABLES.get(table) if edition == "tpami" else None
         print_trainings(known, table, evidence_of(known, own) if known else {})
 
 
 def _figures(table: str, edition: str) -> tuple[Figure, ...]:
     from senet.published import figures, tables
+    from senet.recipes.tables import TABLES
 
+    if table in TABLES and TABLES[table].title:
+        raise InputError(f"{table!r} is a comparison of ours, nothing published that could be checked; --check train")
     if table.startswith("figure"):
         raise InputError(f"{table} is drawn, by --check train; accepted there: figure4, figure6, figure7")
     known = [number for its, number in tables() if its == edition]

@@ -102,7 +102,8 @@ def _compared(
     seeds = range(how.seeds)
     lines, failed = how.run([how.recipe(recipe, seed) for seed in seeds for _, recipe in trainings])
     arms = [arm for arm, _ in trainings]
-    return compare_table(lines, arms, TABLES[number].baseline, number=number, seeds=seeds), lines, failed
+    table = TABLES[number]
+    return compare_table(lines, arms, table.baseline, number=number, seeds=seeds, title=table.title), lines, failed
 
 
 def _pages(compared: Compared, out: Path, name: str) -> Iterator[Path]:

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from senet.analysis.arms import Spread
-from senet.analysis.wording import duration, plural, spread
+from senet.analysis.wording import duration, loss, plural, spread
 
 if TYPE_CHECKING:
     from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
-    from senet.analysis.complexity import Complexity
+    from senet.analysis.complexity import Complexity, StageWeights
+    from senet.analysis.epochs import EpochRow
     from senet.models.weights.own.records import Record
     from senet.models.weights.weight import Weight
     from senet.published import Figure
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "print_comparison",
     "print_complexity",
+    "print_epochs",
+    "print_equation_5",
     "print_evaluation",
     "print_models",
     "print_options",
@@ -80,6 +83,22 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(difference.verdict, style="bold")
     for caveat in comparison.caveats:
         console.print(caveat)
+
+
+def print_epochs(rows: Sequence[EpochRow]) -> None:
+    """Arms after some epochs."""
+    from senet.analysis.epochs import COLUMNS
+
+    table = _table("epoch", caption="mean and standard deviation over seeds")
+    table.add_column("network", overflow="fold")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        errors = spread(row.top1_error), spread(row.top5_error)
+        cells = loss(row.train_loss), spread(row.train_top1), loss(row.val_loss), *errors
+        table.add_row(str(row.epoch), row.arm, *cells)
+    console.print()
+    console.print(table)
 
 
 def print_models(rows: Sequence[Row]) -> None:
@@ -193,6 +212,21 @@ def print_complexity(name: str, image: tuple[int, int], complexity: Complexity) 
             f"{100 * blocks.multiply_adds / work:.2f} % multiply-adds; they also read {blocks.squeezed:,} elements to "
             f"squeeze and write {blocks.scaled:,} to scale, which no count of multiply-adds shows."
         )
+
+
+def print_equation_5(stages: Sequence[StageWeights]) -> None:
+    """The weights that SE adds by the paper's equation 5, beside the exact count, stage by stage; nothing without."""
+    if not stages:
+        return
+    table = _table("stage", "blocks N", "channels C", "r", "2/r N C^2", "counted, with biases")
+    for stage in stages:
+        numbers = (stage.blocks, stage.channels)
+        cells = [*map(str, numbers), f"{stage.reduction:.4g}", f"{stage.weights:,}", f"{stage.parameters:,}"]
+        table.add_row(stage.stage, *cells)
+    weights, counted = sum(stage.weights for stage in stages), sum(stage.parameters for stage in stages)
+    table.add_row("total", "", "", "", f"{weights:,}", f"{counted:,}", style="bold")
+    console.print("\nThe paper's equation 5, the weights that SE adds: (2 / r) * sum of N C^2 over stages")
+    console.print(table)
 
 
 def _table(first: str, *numbers: str, caption: str | None = None) -> Table:

@@ -78,7 +78,7 @@ def print_tables(
     Args:
         titles: by edition and table.
         figures: all.
-        evidence: the runs of each table of the TPAMI edition.
+        evidence: the runs of each table of the TPAMI edition, and of our own comparisons (edition ``ours``).
     """
     for edition in dict.fromkeys(its for its, _ in titles):
         console.print(edition, style="bold")
@@ -91,10 +91,10 @@ def print_tables(
         for number in (number for its, number in titles if its == edition):
             here = [figure for figure in figures if (figure.edition, figure.table) == (edition, number)]
             counted = sum(map(countable, here))
-            runs = evidence.get(number, {}) if edition == "tpami" else {}
+            runs = evidence.get(number, {}) if edition in ("tpami", "ours") else {}
             done = "\n".join(f"{sum(counts.values())} on {source}" for (source, _), counts in runs.items())
             waiting = str(len(here) - counted or "-")
-            words = done or ("-" if waiting == "-" else "not run")
+            words = done or ("-" if waiting == "-" and edition != "ours" else "not run")
             table.add_row(number, str(counted or "-"), waiting, words, titles[edition, number])
         console.print(table)
         console.print()

@@ -25,7 +25,9 @@ class ResNetConfig(NetConfig):
     Args:
         placement: where in a residual unit the block sits (paper, Fig. 5 and Sec. 6.5): ``"standard"`` at the end
             of the branch before the sum, ``"pre"`` before the branch, ``"post"`` after sum and ReLU,
-            ``"identity"`` on the shortcut, ``"3x3"`` inside a bottleneck after its 3x3 convolution.
+            ``"identity"`` on the shortcut, ``"3x3"`` inside a bottleneck after its 3x3 convolution. ``"parallel"``, of
+            no paper though some draw it, scales the branch's map by a gate of the unit's input, which the shortcut has
+            brought to that map's shape; wrong as the gate does not know the map that it is to recalibrate.
         unit: the residual unit.
         depths: units in each stage.
         planes: width of each stage's 3x3 convolutions, before groups.

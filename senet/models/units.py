@@ -1,4 +1,4 @@
-"""Residual units, with the five places where a block can sit (paper, Fig. 5)."""
+"""Residual units, with the places where a block can sit: the paper's five (Fig. 5), and one beside the branch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet.blocks import Recalibrate
 from senet.errors import InputError
 from senet.models.net import DropPath
 
@@ -25,7 +26,7 @@ __all__ = [
     "Unit",
 ]
 
-Placement = Literal["standard", "pre", "post", "identity", "3x3"]
+Placement = Literal["standard", "pre", "post", "identity", "parallel", "3x3"]
 MakeBlock = Callable[[int], nn.Module | None]  # channels -> a block, or None
 
 
@@ -80,13 +81,13 @@ class PadShortcut(nn.Module):
 
 
 class Unit(nn.Module):
-    """A residual unit: a branch, a shortcut, and at most one block ``se`` at one of the paper's placements.
+    """A residual unit: a branch, a shortcut, and at most one block ``se`` at one of the placements.
 
     Subclasses build their branch in :meth:`build` and run it in :meth:`branch`. Parameter names are timm's.
     """
 
     expansion = 1
-    placements: tuple[Placement, ...] = ("standard", "pre", "post", "identity")
+    placements: tuple[Placement, ...] = ("standard", "pre", "post", "identity", "parallel")
     act: nn.Module  # after the sum
 
     def __init__(
@@ -105,6 +106,11 @@ class Unit(nn.Module):
         self.build(shape)
         channels = {"pre": shape.inputs, "3x3": shape.width}.get(placement, shape.outputs)
         self.se = make_block(channels)
+        if placement == "parallel" and not isinstance(self.se, Recalibrate | None):
+            raise InputError(
+                f"placement is 'parallel', but {type(self.se).__name__} gives no gate that another map could be scaled "
+                "by; accepted: blocks that are a gate alone, such as 'se'"
+            )
         self.placement = placement if self.se is not None else None
         self.drop_path = DropPath(drop_path)
         self.downsample = shortcut
@@ -126,9 +132,17 @@ class Unit(nn.Module):
         x = x if self.downsample is None else self.downsample(x)
         return self.block(x, at="identity")
 
+    def summed(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """The sum of both maps; with placement ``"parallel"`` the branch's is scaled by the gate of the other first."""
+        if self.placement == "parallel" and self.se is not None:
+            # (A block that was taken out or frozen leaves what takes a map alone.)
+            ours = isinstance(self.se, Recalibrate)
+            residual = self.se(residual, source=shortcut) if ours else self.se(residual)
+        return self.drop_path(residual) + shortcut
+
     def forward(self, x: Tensor) -> Tensor:
         residual = self.block(self.branch(self.block(x, at="pre")), at="standard")
-        return self.block(self.act(self.drop_path(residual) + self.shortcut(x)), at="post")
+        return self.block(self.act(self.summed(residual, self.shortcut(x))), at="post")
 
 
 class BasicBlock(Unit):
@@ -185,7 +199,7 @@ class PreActUnit(Unit):
         active = self.act1(self.bn1(self.block(x, at="pre")))
         shortcut = self.shortcut(x if self.downsample is None else active)
         residual = self.block(self.branch(active), at="standard")
-        return self.block(self.drop_path(residual) + shortcut, at="post")
+        return self.block(self.summed(residual, shortcut), at="post")
 
 
 class PreActBasicBlock(PreActUnit):

@@ -40,15 +40,16 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of the TPAMI edition, or a claim in its text, as trainings.
+    """A table of the TPAMI edition, a claim in its text, or a comparison of ours beside them, as trainings.
 
     Attributes:
-        number: as :func:`senet.published.tables` calls it.
+        number: as :func:`senet.published.tables` calls it; of ours, a name.
         paper: the recipes of its rows at the paper's scale, by name, each for the rows of its network; rows with other
             options differ from it in these alone.
         small: the arms of the same comparison at :func:`senet.recipes.small.small`'s scale.
         source: the images of the small comparison, unless told otherwise.
         why_not: where a scale is left out, why.
+        title: of ours, what is compared; empty for a published table, which has its own.
     """
 
     number: str
@@ -56,6 +57,7 @@ class Table:
     small: tuple[Arm, ...] = ()
     source: str = "cifar10"
     why_not: str = ""
+    title: str = ""
 
     def trainings(self, scale: Scale, source: str | None = None) -> list[tuple[Arm, Recipe]]:
         """The arms and how each is trained.
@@ -73,6 +75,8 @@ class Table:
         return found
 
     def _paper(self) -> list[tuple[Arm, Recipe]]:
+        if not self.paper:
+            return []
         recipes = [get_recipe(name) for name in self.paper]
         rows = {figure.row: figure for figure in figures(edition="tpami", table=self.number)}
         found = []

@@ -1,4 +1,4 @@
-"""The paper's tables as trainings, by their numbers in the TPAMI edition.
+"""The paper's tables as trainings, by their numbers in the TPAMI edition, and a comparison of ours beside them.
 
 What the rows are called and what was published for them stands in ``published.toml`` alone.
 """
@@ -118,10 +118,24 @@ _TABLES = (
         paper=("imagenet.resnet50", "imagenet.seresnet50"),
         small=(_plain(), _se("without last stage", stages=(2, 3)), _se("all stages")),
     ),
+    # What tutorials draw for SE though it is none; docs/why.md says of each why it is wrong.
+    Table(
+        number="structures",
+        title="Drawn for SE by tutorials, and not SE",
+        small=(
+            _plain(),
+            _se("", "SE"),
+            _se("", "scale without layers", attn="ge"),
+            _se("", "convolution for squeeze", attn_options={"squeeze": "conv"}),
+            _se("", "gate of the input", placement="parallel"),
+        ),
+        why_not="nobody published these structures; train them small",
+    ),
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType({table.number: table for table in _TABLES})
-"""By number; ``text: overhead`` is the claim that the last stage needs no blocks (arXiv 1709.01507v4, Sec. 4)."""
+"""By number; ``text: overhead`` is the claim that the last stage needs no blocks (arXiv 1709.01507v4, Sec. 4);
+``structures`` is ours."""
 
 
 def get_table(number: str) -> Table:

@@ -43,17 +43,20 @@ class Shown:
         return loader.batches(0)
 
 
-def write_report(runs: Sequence[Path], out: Path, *, labels: Sequence[str] | None = None) -> None:
+def write_report(
+    runs: Sequence[Path], out: Path, *, labels: Sequence[str] | None = None, epochs: Sequence[int] | None = None
+) -> None:
     """Writes the page about complete runs; of each arm, its first run's network is run on held-out images.
 
     Args:
         runs: their folders.
         out: the file.
         labels: what each run's arm is called; None: by its network, and what tells it from the others.
+        epochs: those of the table by epoch; None: at most five, evenly spread.
 
     Raises:
-        InputError: a run is not complete, the runs cannot be compared, their images are gone, or ``out`` cannot be
-            written.
+        InputError: a run is not complete, the runs cannot be compared, their images are gone, no run has one of the
+            epochs, or ``out`` cannot be written.
     """
     summaries = [read_summary(run) for run in runs]
     if labels is not None:
@@ -69,6 +72,7 @@ def write_report(runs: Sequence[Path], out: Path, *, labels: Sequence[str] | Non
         comparison=comparison,
         classes=tuple(summaries[0]["classes"]),
         histories={summary["run"]: read_metrics(Path(summary["run"])) for summary in summaries},
+        epochs=epochs,
         confusions={summary["run"]: torch.tensor(summary["confusion"]) for summary in summaries},
         examples=_examples(shown),
         gates={run: _gates(one) for run, one in shown.items() if _has_gates(one)},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from senet.analysis.complexity import Complexity, Cost, count
+from senet.analysis.complexity import Complexity, Cost, StageWeights, count, equation_5
 from senet.blocks import CBAM, ECA, SCSE, SqueezeExcite, create_block
 from senet.errors import InputError
 from senet.models import create_model
@@ -243,3 +243,56 @@ def test_kin_cost_what_their_formulas_say(block, options, parameters, multiply_a
 def test_a_map_plus_a_number_is_no_sum_of_maps():
     assert count(create_block("simam", 8), (8, 6, 5)).total.summed == 0
     assert count(create_block("gc", 8), (8, 6, 5)).total.summed == 8 * 30
+
+
+def meta(name, **options):
+    with torch.device("meta"):
+        return create_model(name, **options)
+
+
+@pytest.mark.parametrize("r", [2, 16])
+def test_equation_5_by_hand(r):
+    stages = equation_5(meta("seresnet50", attn_options={"reduction": r}))
+    assert [(s.stage, s.blocks, s.channels, s.reduction) for s in stages] == [
+        (f"layer{i}", blocks, channels, r)
+        for i, (blocks, channels) in enumerate([(3, 256), (4, 512), (6, 1024), (3, 2048)], 1)
+    ]
+    assert [s.weights for s in stages] == [
+        2 * 3 * 256**2 // r,
+        2 * 4 * 512**2 // r,
+        12 * 1024**2 // r,
+        6 * 2048**2 // r,
+    ]
+
+
+def test_equation_5_is_the_count_less_the_biases():
+    """The paper's 2,514,944 of SE-ResNet-50 at r = 16; each block has C + C / r biases more."""
+    stages = equation_5(meta("seresnet50"))
+    assert sum(s.weights for s in stages) == 2_514_944
+    for s in stages:
+        assert s.parameters - s.weights == s.blocks * (s.channels + s.channels // 16)
+    bare = equation_5(meta("seresnet50", attn_options={"bias": False}))
+    assert [s.parameters for s in bare] == [s.weights for s in bare] == [s.weights for s in stages]
+
+
+@pytest.mark.parametrize("name", ["seresnet18", "efficientnet_b0", "mobilenetv3_small_100", "sevgg11_bn"])
+def test_equation_5_holds_for_what_was_built(name):
+    """Also where widths were rounded, or come from elsewhere than the map: weights are the blocks' multiply-adds."""
+    with torch.device("meta"):
+        net = create_model(name)
+    cost, stages = count(net, IMAGE), equation_5(net)
+    assert sum(s.weights for s in stages) == cost.attention.multiply_adds
+    assert sum(s.parameters for s in stages) == cost.attention.parameters
+    for stage, part in cost.stage_attention.items():
+        assert sum(s.parameters for s in stages if s.stage == stage) == part.parameters
+
+
+def test_equation_5_shows_a_width_that_was_rounded():
+    first = equation_5(meta("seresnet18"))[0]  # 64 channels, 8 hidden: timm's rounding
+    assert first == StageWeights("layer1", 2, 64, 8.0, 2 * 2 * 64 * 8, 2 * (2 * 64 * 8 + 64 + 8))
+
+
+def test_equation_5_speaks_of_se_alone():
+    assert equation_5(meta("resnet18")) == ()
+    with pytest.raises(InputError, match=r"equation 5 counts the two layers of SE, but layer1\.0\.se is ECA"):
+        equation_5(meta("resnet18", attn="eca"))

@@ -46,7 +46,7 @@ def full():
     generator = torch.Generator().manual_seed(0)
     runs = [run(model, seed) for model in (BASE, SE) for seed in range(3)]
     history = [
-        {"epoch": e, "lr": 0.1, "train_loss": 2 / e, "train_top1": 50.0, "val_loss": 2 / e, "val_top1": 80.0 + e}
+        {"epoch": e, "train_loss": 2 / e, "train_top1": 50.0, "val_loss": 3 / e, "val_top1": 80.0 + e, "val_top5": None}
         for e in range(1, 5)
     ]
     predictions = [("cat", 0.8), (HOSTILE, 0.15), ("x" * 120, 0.05)]
@@ -97,6 +97,22 @@ def test_the_answer_comes_first(written):
     assert "91.00 ± 1.00" in html
     assert "12 of 15 blocks" in html
     assert "would have 20.0 % there by chance" in html  # (5 classes - 1) / 20 images
+
+
+def test_training_by_epoch(written):
+    """Every epoch of a short training; those that were asked for; none without a history."""
+
+    def cells(html):
+        rows = html.split('aria-label="Training by epoch"')[1].split("</table>")[0].split("<tr>")[2:]
+        return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+
+    histories = full().histories
+    every = cells(written(Report("t", comparison(), CLASSES, histories=histories)))
+    assert [row[0] for row in every] == ["1", "", "2", "", "3", "", "4", ""]
+    assert every[2] == ["2", BASE, "1.000 ± 0.000", "50.00 ± 0.00", "1.500 ± 0.000", "18.00 ± 0.00", "–"]
+    chosen = cells(written(Report("t", comparison(), CLASSES, histories=histories, epochs=(1, 4))))
+    assert [row[:2] for row in chosen] == [["1", BASE], ["", SE], ["4", BASE], ["", SE]]
+    assert "Training by epoch" not in written(plain())
 
 
 def test_nothing_given_is_taken_for_html(written):

@@ -19,6 +19,12 @@ def test_spread():
     assert wording.spread(None) == "–"
 
 
+def test_loss_has_a_digit_more():
+    assert wording.loss(Spread(3, 0.28414, 0.0119)) == "0.284 ± 0.012"
+    assert wording.loss(Spread(1, 2.0, None)) == "2.000"
+    assert wording.loss(None) == "–"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(4.21, "4.2 s"), (59.97, "1 min 00 s"), (185, "3 min 05 s"), (3599.7, "1 h 00 min"), (8040, "2 h 14 min")],

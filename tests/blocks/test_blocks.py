@@ -26,6 +26,7 @@ OPTIONS = [
     ("se", {"reduction": 2}),
     ("se", {"reduction": 2, "squeeze": "max", "activation": "silu", "bias": False}),
     ("se", {"reduction": 2, "squeeze": "none", "gate": "tanh"}),
+    ("se", {"reduction": 2, "squeeze": "conv"}),
     ("ese", {}),
     ("eca", {}),
     ("cbam", {"reduction": 2, "spatial_kernel": 3}),
@@ -67,7 +68,8 @@ TWO_AXES = {"cbam", "coord", "fca", "sk", "bam"}
 
 
 def of_any_rank(name, options):
-    return name not in TWO_AXES and not {"extent", "gather", "stride"} & set(options)
+    neighbours = {"extent", "gather", "stride"} & set(options) or options.get("squeeze") == "conv"
+    return name not in TWO_AXES and not neighbours
 
 
 ALL = pytest.mark.parametrize(

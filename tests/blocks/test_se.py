@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from senet.blocks import EffectiveSE, SqueezeExcite
+from senet.blocks import EffectiveSE, SqueezeExcite, create_block
 from senet.errors import InputError
 
 SIZES = [(2, 16, 5, 7), (1, 3, 1, 1), (3, 1, 2, 13)]
@@ -14,6 +14,8 @@ GATES = ["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2", "double_sigmoid", "tanh"
 def naive_se(block, u, naive, *, squeeze="avg", activation="relu", gate="sigmoid"):
     pooled = {"avg": lambda: u.mean(axis=(2, 3), keepdims=True), "max": lambda: u.max(axis=(2, 3), keepdims=True)}
     z = pooled[squeeze]() if squeeze in pooled else u
+    if squeeze == "conv":
+        z = naive.conv(u, naive.array(block.squeeze.conv.weight), stride=1, padding=1)
     hidden = naive.activations[activation](naive.linear(block.fc1, z))
     return u * naive.gates[gate](naive.linear(block.fc2, hidden))
 
@@ -28,7 +30,7 @@ def naive_se(block, u, naive, *, squeeze="avg", activation="relu", gate="sigmoid
         {"hidden_channels": 5},
         {"rounding": "timm"},
         {"rounding": "torchvision", "reduction": 4},
-        *({"squeeze": name} for name in ("avg", "max", "none")),
+        *({"squeeze": name} for name in ("avg", "max", "none", "conv")),
         *({"activation": name} for name in ("relu", "silu", "gelu", "hard_swish", "leaky_relu")),
         *({"gate": name} for name in GATES),
         {"squeeze": "max", "activation": "gelu", "gate": "tanh", "bias": False, "reduction": 3},
@@ -117,3 +119,28 @@ def test_effective_is_timms_with_the_same_weights(randomise):
 def test_refusals(options):
     with pytest.raises(InputError):
         SqueezeExcite(8, **options)
+
+
+def test_a_convolution_in_place_of_the_squeeze_knows_the_neighbours_alone():
+    """What changes far away changes a gate that saw the average, and none that saw a convolution; at 9 C^2 weights."""
+    u = torch.randn(1, 16, 9, 9)
+    far = u.clone()
+    far[:, :, 6:] += 1
+    for squeeze, same in (("conv", True), ("avg", False)):
+        block = SqueezeExcite(16, squeeze=squeeze)
+        one, other = (block.gates(each)[..., :1, :1] for each in (u, far))
+        assert torch.equal(one, other) == same
+    more = sum(p.numel() for p in SqueezeExcite(16, squeeze="conv").parameters())
+    assert more - sum(p.numel() for p in SqueezeExcite(16).parameters()) == 9 * 16**2
+    with pytest.raises(InputError, match="rank 3"):
+        SqueezeExcite(16, squeeze="conv")(torch.randn(1, 16, 9))
+
+
+def test_scale_without_layers_is_gather_excite_without_parameters():
+    """Squeeze, sigmoid, scale: nothing to learn, and a gate that knows its own channel alone."""
+    block, u = create_block("ge", 4), torch.randn(2, 4, 5, 5)
+    assert list(block.parameters()) == []
+    torch.testing.assert_close(block(u), u * u.mean((2, 3), keepdim=True).sigmoid())
+    other = u.clone()
+    other[:, 1:] += 1
+    assert torch.equal(block.gates(other)[:, 0], block.gates(u)[:, 0])

@@ -56,7 +56,7 @@ def test_without_the_extra_it_says_what_to_install(senet, monkeypatch):
     assert err == "senet: error: this needs typer; install it by pip install 'senet[train,plot]'\n"
 
 
-def test_train_then_all_that_follows(senet, tmp_path, photos):
+def test_train_then_all_that_follows(senet, refused, tmp_path, photos):
     changes = [
         "--set",
         "data.size=16",
@@ -82,10 +82,26 @@ def test_train_then_all_that_follows(senet, tmp_path, photos):
     assert "cifar_seresnet8" in printed
     code, printed, _ = senet("compare", *runs, "--json")
     assert [arm["top1"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
+    assert "by_epoch" not in json.loads(printed)
 
-    code, _, _ = senet("report", *runs, "--out", tmp_path / "report.html")
+    code, printed, _ = senet("compare", *runs, "--epochs", "1,2", "--csv", tmp_path / "epochs.csv")
+    assert code == 0
+    assert {"epoch", "validation", "training", "error,"} <= set(printed.split())
+    lines = (tmp_path / "epochs.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        [epoch, f"cifar_{se}resnet8", "2"] for epoch in "12" for se in ("", "se")
+    ]
+    told = json.loads(senet("compare", *runs, "--epochs", "2", "--json")[1])["by_epoch"]
+    assert [row["epoch"] for row in told] == [2, 2]
+    assert f",{told[1]['top1_error']['mean']}," in lines[4]
+    assert "no network was trained for epoch 3; accepted: 1 to 2" in refused("compare", *runs, "--epochs", "3")
+    assert "--epochs is '1;2'; accepted: numbers with commas" in refused("compare", *runs, "--epochs", "1;2")
+
+    code, _, _ = senet("report", *runs, "--out", tmp_path / "report.html", "--epochs", "2")
     page = (tmp_path / "report.html").read_text()
     assert code == 0
+    assert '<th scope="row">2</th><td class="text">cifar_resnet8</td>' in page
+    assert '<th scope="row">1</th><td class="text">cifar_resnet8</td>' not in page
     for word in ("cifar_seresnet8", "layer3.0.se", "blue", "data:image/png"):
         assert word in page
 
@@ -200,10 +216,14 @@ def test_info(senet):
     assert code == 0
     for number in ("28,088,024", "4,091,699,200", "2,530,992", "2,514,944", "5,519,360"):
         assert number in out
-    for word in ("a1_in1k", "ImageNet-1k", "apache-2.0", "placement", "arXiv 1709.01507v4"):
+    for word in ("a1_in1k", "ImageNet-1k", "apache-2.0", "placement", "arXiv 1709.01507v4", "2/r N C^2"):
         assert word in out
+    assert re.search(r"layer3 +6 +1024 +16 +786,432 +792,960\n", out)
+    for name in ("resnet18", "cifar_seresnet8 --set attn=eca"):  # no SE, no equation
+        assert "equation 5" not in senet("info", *name.split())[1]
     code, out, _ = senet("info", "seresnet50", "--set", 'attn_options={"bias": false}', "--size", 64, "--json")
     assert json.loads(out)["total"]["parameters"] == 28_071_976
+    assert sum(stage["weights"] for stage in json.loads(out)["equation_5"]) == 2_514_944
     assert json.loads(out)["size"] == 64
 
 

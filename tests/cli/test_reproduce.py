@@ -45,6 +45,17 @@ def test_list_of_one_table_says_how_each_row_is_trained_and_what_was_run(senet):
     assert "not run; Table 7 is of detectors" in senet("reproduce", "Table 7", "--list")[1]
 
 
+def test_a_comparison_of_ours_is_listed_and_has_nothing_to_count(senet, refused):
+    everything = " ".join(senet("reproduce", "--list")[1].split())
+    assert "structures - -" in everything
+    code, out, _ = senet("reproduce", "structures", "--list")
+    assert code == 0
+    assert "not run; nobody published these structures" in out
+    assert '{"placement":' in out
+    assert "gate of the input" in out
+    assert "'structures' is a comparison of ours, nothing published" in refused("reproduce", "structures")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -7,12 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import senet
+from senet.analysis.complexity import count
+from senet.analysis.gates.record import record
 from senet.blocks import SqueezeExcite
 from senet.errors import InputError
+from senet.models import create_model
 from senet.models.units import UNITS, PadShortcut, Shape, conv1x1
+from senet.surgery.gating.freeze import freeze_gates
+from senet.surgery.gating.strip import strip
 
 POST = ("basic", "bottleneck")
-PLACEMENTS = ("standard", "pre", "post", "identity", "3x3")
+PLACEMENTS = ("standard", "pre", "post", "identity", "parallel", "3x3")
 CASES = [
     (unit, placement)
     for unit in UNITS
@@ -50,7 +56,7 @@ def build(unit, placement, randomise, *, inputs=8, planes=8, stride=1, groups=1,
 
 
 def naive_forward(unit, net, placement, x):
-    """The paper's Fig. 5, written out for each unit."""
+    """The paper's Fig. 5, written out for each unit, and the form whose gate comes from the other summand."""
 
     def at(place, value):
         return net.se(value) if placement == place else value
@@ -58,14 +64,20 @@ def naive_forward(unit, net, placement, x):
     def other(value):
         return at("identity", value if net.downsample is None else net.downsample(value))
 
+    def total(branch, shortcut):
+        gate = torch.ones(())
+        if placement == "parallel":
+            gate = net.se.gate(net.se.fc2(relu(net.se.fc1(shortcut.mean((2, 3), keepdim=True)))))
+        return at("standard", branch) * gate + shortcut
+
     relu = torch.relu
     if unit == "basic":
         branch = net.bn2(net.conv2(relu(net.bn1(net.conv1(at("pre", x))))))
-        return at("post", relu(at("standard", branch) + other(x)))
+        return at("post", relu(total(branch, other(x))))
     if unit == "bottleneck":
         inner = relu(net.bn2(net.conv2(relu(net.bn1(net.conv1(at("pre", x)))))))
         branch = net.bn3(net.conv3(at("3x3", inner)))
-        return at("post", relu(at("standard", branch) + other(x)))
+        return at("post", relu(total(branch, other(x))))
     active = relu(net.bn1(at("pre", x)))
     shortcut = other(x if net.downsample is None else active)
     if unit == "preact_basic":
@@ -73,7 +85,7 @@ def naive_forward(unit, net, placement, x):
     else:
         inner = at("3x3", net.conv2(relu(net.bn2(net.conv1(active)))))
         branch = net.conv3(relu(net.bn3(inner)))
-    return at("post", at("standard", branch) + shortcut)
+    return at("post", total(branch, shortcut))
 
 
 @pytest.mark.parametrize(("unit", "placement"), CASES)
@@ -141,6 +153,7 @@ def test_where_the_stride_is(unit, strides, randomise):
         ("bottleneck", "pre", 6),
         ("bottleneck", "post", 32),
         ("bottleneck", "identity", 32),
+        ("bottleneck", "parallel", 32),
         ("bottleneck", "3x3", 16),
         ("preact_bottleneck", "3x3", 16),
         ("preact_bottleneck", "pre", 6),
@@ -183,8 +196,47 @@ def test_units_of_two_convolutions_have_no_inner_place(unit, randomise):
         build(unit, "3x3", randomise)
 
 
+def test_a_gate_from_the_input_is_that_of_the_input_itself(randomise):
+    """Where the shortcut is the identity, nothing stands between the unit's input and the gate."""
+    net = build("basic", "parallel", randomise)
+    x = torch.randn(2, 8, 7, 7, dtype=torch.float64)
+    branch = net.bn2(net.conv2(torch.relu(net.bn1(net.conv1(x)))))
+    torch.testing.assert_close(net(x), torch.relu(branch * net.se.gates(x) + x))
+
+
+@pytest.mark.parametrize("block", ["cbam", "scse", "gc", "sk"])
+def test_only_a_gate_can_scale_another_map(block):
+    with pytest.raises(InputError, match=r"placement is 'parallel', but \w+ gives no gate that another map"):
+        create_model("cifar_resnet8", attn=block, placement="parallel")
+
+
+def test_a_gate_from_the_input_is_recorded_taken_out_and_counted():
+    """Listened to as any other; taken out, it leaves the plain network; what free SE cannot take computes as before."""
+    torch.manual_seed(0)
+    net = create_model("cifar_seresnet8", placement="parallel").eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), record(net) as recording:
+        net(x)
+    first = net.layer1[0]
+    inputs = net.act1(net.bn1(net.conv1(x)))
+    torch.testing.assert_close(recording.gates["layer1.0.se"], first.se.gates(inputs)[..., 0, 0])
+
+    plain = create_model("cifar_resnet8").eval()
+    plain.load_state_dict({key: value for key, value in net.state_dict().items() if ".se." not in key})
+    torch.testing.assert_close(strip(net)(x), plain(x))
+
+    image = (3, 32, 32)
+    assert count(net, image) == count(create_model("cifar_seresnet8"), image)
+    before = net(x)
+    torch.testing.assert_close(senet.fold(net)(x), before, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="is called by keyword"):
+        freeze_gates(net, {"layer1.0.se": torch.ones(16)})
+    assert senet.report(senet.fuse(net)).taken == []
+    assert torch.equal(net(x), before)
+
+
 @pytest.mark.parametrize("unit", list(UNITS))
-@pytest.mark.parametrize("placement", [None, "standard", "pre", "post", "identity"])
+@pytest.mark.parametrize("placement", [None, "standard", "pre", "post", "identity", "parallel"])
 def test_compile_export_copy_and_memory_format(unit, placement, randomise):
     net = build(unit, placement, randomise, inputs=6, stride=2).float()
     x = torch.randn(2, 6, 7, 7)

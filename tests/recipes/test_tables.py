@@ -19,7 +19,8 @@ PAPER = [number for number, table in TABLES.items() if table.paper]
 
 def test_every_numbered_table_is_there():
     assert {str(number) for number in range(1, 17)} <= TABLES.keys()
-    assert {("tpami", number) for number in TABLES} <= tables().keys()
+    assert {("tpami", number) for number, table in TABLES.items() if not table.title} <= tables().keys()
+    assert [number for number, table in TABLES.items() if table.title] == ["structures"]
     assert all(table.why_not for table in TABLES.values() if not (table.paper and table.small))
 
 
@@ -31,7 +32,7 @@ def test_small_arms_differ_in_the_network_alone(number):
     differing = {key for one in plain for key in one if any(one.get(key) != other.get(key) for other in plain)}
     assert all(key == "name" or key.startswith("model.") for key in differing)
     assert len({json.dumps([arm.model, to_plain(arm.options)]) for arm, _ in trainings}) == len(trainings)
-    rows = {figure.row for figure in figures(edition="tpami", table=number)}
+    rows = set() if table.title else {figure.row for figure in figures(edition="tpami", table=number)}
     assert {arm.row for arm in table.small} <= {"", *rows}
     with torch.device("meta"):
         for arm, recipe in trainings:
@@ -57,6 +58,22 @@ def test_every_arm_has_its_plain_network():
     paper = {arm.label: arm for arm, _ in TABLES["2"].trainings("paper")}
     assert TABLES["2"].baseline(paper["SE-VGG-16"]).label == "VGG-16"
     assert TABLES["11"].baseline(TABLES["11"].trainings("paper")[0][0]) is None  # Table 11 has no plain row
+
+
+def test_structures_that_are_none_are_trained_beside_se():
+    """One change each from SE, and none of them published at any scale."""
+    table = get_table("structures")
+    trained = {arm.label: recipe.model for arm, recipe in table.trainings("small")}
+    assert {label: dict(model.options) for label, model in trained.items()} == {
+        "ResNet-8": {},
+        "SE": {},
+        "scale without layers": {"attn": "ge"},
+        "convolution for squeeze": {"attn_options": {"squeeze": "conv"}},
+        "gate of the input": {"placement": "parallel"},
+    }
+    assert {table.baseline(arm).label for arm in table.small[1:]} == {"ResNet-8"}
+    with pytest.raises(InputError, match="nobody published these structures; train them small"):
+        table.trainings("paper")
 
 
 @pytest.mark.parametrize("source", SOURCES)

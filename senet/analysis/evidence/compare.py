@@ -33,6 +33,7 @@ def compare_table(
     edition: str = "tpami",
     number: str,
     seeds: Sequence[int],
+    title: str = "",
 ) -> Compared:
     """Finds the runs of each entry and compares them by equal seeds, each with its plain network and the paper's block.
 
@@ -47,15 +48,19 @@ def compare_table(
         edition: a key of :func:`senet.published.editions`.
         number: the table's, there.
         seeds: those that were planned.
+        title: of a comparison that nobody published; its edition is ``"ours"``, and no row of it is published.
 
     Raises:
         InputError: no such table, or no such row in it; runs to be compared that differ in more than network and
             seed, or that :func:`senet.analysis.compare.compare` refuses.
     """
-    if (edition, number) not in tables():
+    if title:
+        edition = "ours"
+    elif (edition, number) not in tables():
         raise InputError(f"{edition} has no table {number!r}; `senet reproduce --list` names all")
-    published = {f.row: f.value for f in figures(edition=edition, table=number) if f.metric in ("top1_error", "error")}
-    rows = {f.row for f in figures(edition=edition, table=number)}
+    there = () if title else figures(edition=edition, table=number)
+    published = {f.row: f.value for f in there if f.metric in ("top1_error", "error")}
+    rows = {f.row for f in there}
     if unknown := next((entry for entry in entries if entry.row not in ("", *rows)), None):
         raise InputError(f"table {number} of {edition} has no row {unknown.row!r}; it has {', '.join(sorted(rows))}")
     found = _arms(lines, entries)
@@ -79,7 +84,7 @@ def compare_table(
         return Row(entry, tuple(seeds), arm, printed, *against)
 
     dataset = next((arm.dataset for arm in found.values()), None)
-    return Compared(edition, number, tables()[edition, number], dataset, tuple(map(row, entries)))
+    return Compared(edition, number, title or tables()[edition, number], dataset, tuple(map(row, entries)))
 
 
 def _arms(lines: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> dict[str, Arm]:

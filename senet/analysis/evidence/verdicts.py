@@ -71,6 +71,8 @@ def published(compared: Compared) -> str:
         return "The paper has less error " + ", ".join(
             f"{than} in {_share(each, what)}" for (than, what), each in found.items()
         )
+    if compared.edition == "ours":
+        return "The paper has no such table"
     for figure in figures(edition=compared.edition, table=compared.number):
         if figure.metric.endswith("_loss_below"):
             metric = figure.metric.removesuffix("_loss_below").replace("top", "top-")

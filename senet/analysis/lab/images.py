@@ -76,9 +76,9 @@ def _maps(model: nn.Module, given: Tensor) -> dict[str, Tensor]:
     maps: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def look(name: str, block: Recalibrate, args: tuple[Tensor]) -> None:
+    def look(name: str, block: Recalibrate, args: tuple[Tensor], kwargs: Mapping[str, Tensor]) -> None:
         calls[name] += 1
-        gate = block.gates(*args)
+        gate = block.gates(kwargs.get("source", args[0]))
         if gate[0, 0].numel() > 1:
             site = name if calls[name] == 1 else f"{name}#{calls[name]}"  # as record numbers them
             maps[site] = gate[0].mean(0).double().cpu()
@@ -87,7 +87,7 @@ def _maps(model: nn.Module, given: Tensor) -> dict[str, Tensor]:
         for name, block in model.named_modules():
             if isinstance(block, Recalibrate):
                 look_here = partial(look, name or type(block).__name__)
-                hooks.callback(block.register_forward_pre_hook(look_here).remove)
+                hooks.callback(block.register_forward_pre_hook(look_here, with_kwargs=True).remove)
         model(given)
     return maps
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from senet.analysis.evidence.compare import compare_table
+from senet.analysis.evidence.verdicts import order, verdict
 from senet.errors import InputError
 from senet.recipes.tables import TABLES
 
@@ -103,3 +104,23 @@ def test_training_must_be_alike_where_it_is_compared(table10, results):
 def test_refused(table10, changes, message):
     with pytest.raises(InputError, match=message):
         table10([], **changes)
+
+
+def test_a_comparison_of_ours_has_nothing_published_beside_it():
+    table = TABLES["structures"]
+    results = [
+        line(each.model, seed, error + seed, dict(each.options), settings={"model.options": str(each.options)})
+        for each, error in zip(table.small, (40, 39, 41, 38, 42), strict=True)
+        for seed in (0, 1)
+    ]
+    compared = compare_table(
+        results, table.small, table.baseline, number="structures", seeds=range(2), title=table.title
+    )
+    assert (compared.edition, compared.title) == ("ours", table.title)
+    assert [row.published for row in compared.rows] == [None] * 5
+    assert [row.standard and row.standard.reference.label for row in compared.rows] == [None, None, "SE", "SE", "SE"]
+    assert [round(row.standard.paired.spread.mean) for row in compared.rows[2:]] == [2, -1, 3]
+    assert verdict(compared) == "The paper has no such table."
+    assert order(compared) == ""
+    with pytest.raises(InputError, match="ours has no row 'r = 3'"):
+        compare_table([], [arm("x", "resnet18", "r = 3")], table.baseline, number="structures", seeds=(), title="x")

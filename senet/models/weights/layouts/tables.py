@@ -15,6 +15,7 @@ from senet.models.vgg import VGG
 from senet.models.weights.layouts.names import PLAIN, REST, Layout, Options, Table, lines
 from senet.models.weights.layouts.pytorchcv import PYTORCHCV
 from senet.models.weights.layouts.torchvision import TORCHVISION
+from senet.models.weights.layouts.tutorial import TUTORIAL
 
 __all__ = ["LAYOUTS"]
 
@@ -132,5 +133,6 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "nvidia": Layout(_NVIDIA_SOURCE, _nvidia("layers.{s-1}"), _NVIDIA_NOTE),
         "nvidia-20.06": Layout(f"{_NVIDIA_SOURCE}, ngc_checkpoint_remap", _nvidia("layer{s}"), _NVIDIA_NOTE),
         "moskomule": _MOSKOMULE,
+        "tutorial": TUTORIAL,
     }
 )
