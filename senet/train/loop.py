@@ -74,6 +74,8 @@ def train(
         audience = Audience(watchers if accelerator.is_main_process else ())
         stack.callback(audience.close)
         splits = images or task.load(recipe, progress=audience.loading)
+        for note in dict.fromkeys(note for split in splits for note in split.notes):
+            audience.note(note)
         return _train(task, recipe, out, *splits, resume=resume, accelerator=accelerator, audience=audience)
 
 

@@ -93,7 +93,7 @@ class Results:
 
     def _weights(self, name: str, weights: nn.Module, metrics: dict[str, Any]) -> None:
         if self.write:
-            info = {"recipe": to_plain(self.recipe), "classes": list(self.val_set.classes), "metrics": metrics}
+            info = {"recipe": to_plain(self.recipe), **self.val_set.described(), "metrics": metrics}
             info["images"] = self.images
             write_tensors(self.out / f"{name}.safetensors", weights.state_dict(), info)
 
@@ -115,7 +115,7 @@ class Results:
             **score.summary(),
             f"best_{self.metric}": progress.best,
             "best_epoch": progress.best_epoch,
-            "classes": list(self.val_set.classes),
+            **self.val_set.described(),
             "images": self.images,
             "device": device_name(device),
             "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -25,6 +25,13 @@ class Split(Protocol):
     def fingerprint(self) -> str:
         """Tells these images, and what is known of them, from others."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the data was changed or left out, a sentence each."""
+
+    def described(self) -> dict[str, Any]:
+        """What whoever uses the weights must know of the data, by name: the classes at least."""
+
     def __len__(self) -> int:
         """How many images."""
 

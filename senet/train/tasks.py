@@ -18,6 +18,7 @@ __all__ = ["load_recipe", "read_recipe", "task_of"]
 # Task -> the module and the class of its recipes, and of itself; imported when asked for, as each needs other packages.
 _TASKS = {
     "classification": (("senet.train.recipe", "Recipe"), ("senet.train.classification", "Classification")),
+    "detection": (("senet.train.detection.recipe", "DetectionRecipe"), ("senet.train.detection.task", "Detection")),
 }
 _DEFAULT = "classification"  # whose recipes do not say so
 
