@@ -33,7 +33,14 @@ How = Annotated[
 def eval_(
     run: RunPath, data: DataDir = None, weights: Weights = "model", change: How = None, as_json: AsJson = False
 ) -> None:
-    """Evaluate a trained network on images in class folders, or on its own validation images."""
+    """Evaluate a trained network on images in class folders (a detector: with boxes), or on its validation images."""
+    from senet.train.tasks import task_in
+
+    if task_in(run) == "detection":
+        from senet.cli.detection import evaluate
+
+        evaluate(run, data, weights, parse_assignments(change or []), as_json=as_json)
+        return
     from senet.train.apply import evaluate_run
     from senet.train.trained import read_trained
 
@@ -54,10 +61,22 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
     weights: Weights = "model",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a detector: a folder for the images with their boxes.")
+    ] = None,
     change: How = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in images: class names and probabilities."""
+    """Say what is in images: classes and probabilities, or of a detector boxes, as JSON, a line an image."""
+    from senet.train.tasks import task_in
+
+    if task_in(run) == "detection":
+        from senet.cli.detection import predict
+
+        predict(run, images, out, weights, parse_assignments(change or []))
+        return
+    if out is not None:
+        raise InputError(f"--out is for pictures with boxes, and {run} is no detector; leave it out")
     from senet.train.apply import predict_image
     from senet.train.trained import read_trained
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from senet.analysis.arms import Spread
+from senet.analysis.metrics import metric_of
 from senet.analysis.wording import duration, plural, spread
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from senet.models.weights.own.records import Record
     from senet.models.weights.weight import Weight
     from senet.published import Figure
+    from senet.train.detection.evaluate import DetectionScore
     from senet.train.evaluate import Evaluation
 
 __all__ = [
     "print_comparison",
     "print_complexity",
+    "print_detection_score",
     "print_evaluation",
     "print_models",
     "print_options",
@@ -40,10 +43,12 @@ console = Console(highlight=False, markup=False)  # names of classes and files a
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """The end of a training, in a line or two."""
+    metric = metric_of(summary)
     console.print(
-        f"{summary['model']} with {summary['parameters']:,} parameters: {summary['top1']:.2f} % top-1 on "
-        f"{summary['val_images']:,} validation images after {plural(summary['epochs'], 'epoch')} "
-        f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
+        f"{summary['model']} with {summary['parameters']:,} parameters: {summary[metric.key] or 0:.2f} % {metric.name} "
+        f"on {summary['val_images']:,} validation images after {plural(summary['epochs'], 'epoch')} "
+        f"(best {summary[f'best_{metric.key}']:.2f} % after epoch {summary['best_epoch']}), "
+        f"{duration(summary['seconds'])}"
     )
     console.print(
         f"in {summary['run']}: model.safetensors, best.safetensors, metrics.jsonl, summary.json", soft_wrap=True
@@ -60,6 +65,23 @@ def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
     console.print(f"top-1 {result.top1:.2f} %{top5}, loss {result.loss:.4f}, {result.images:,} images")
 
 
+def print_detection_score(score: DetectionScore) -> None:
+    """A detector's score, class by class and in total."""
+    table = _table("class", "id", "AP, %", "AP50, %")
+    for one in score.per_class:
+        table.add_row(one["class"], str(one["category_id"]), _or_dash(one["ap"]), _or_dash(one["ap50"]))
+    console.print(table)
+    told = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
+    for prefix in ("", "mask_"):
+        if f"{prefix}ap" in score.numbers:
+            numbers = ", ".join(f"{words} {_or_dash(score.numbers[prefix + name])}" for name, words in told.items())
+            console.print(f"{'masks' if prefix else 'boxes'}: {numbers} (COCO's, percent), {score.images:,} images")
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
     """The most probable classes of each image."""
     for image, best in found.items():
@@ -70,11 +92,10 @@ def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Arms with mean, spread and n; then what may be said of their differences."""
-    table = _table(
-        "network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds"
-    )
+    score = f"{comparison.arms[0].metric.name}, %"
+    table = _table("network", "parameters", "n", score, "seconds", caption="mean and standard deviation over seeds")
     for arm in comparison.arms:
-        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds))
+        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.score.n), spread(arm.score), spread(arm.seconds))
     console.print(table)
     for difference in comparison.differences:
         console.print(difference.verdict, style="bold")

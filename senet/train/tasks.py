@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from senet.errors import InputError, did_you_mean
+from senet.models.weights.files import read_tensors
 from senet.options import build
 from senet.train.recipe import BaseRecipe, read_plain
 from senet.train.task import Task
 
-__all__ = ["load_recipe", "read_recipe", "task_of"]
+__all__ = ["load_recipe", "read_recipe", "task_in", "task_of"]
 
 # Task -> the module and the class of its recipes, and of itself; imported when asked for, as each needs other packages.
 _TASKS = {
@@ -45,6 +46,15 @@ def read_recipe(plain: Any, *, what: str = "recipe") -> BaseRecipe:
         raise InputError(f"{what} is of the task {name!r}{did_you_mean(str(name), _TASKS)}")
     recipe: BaseRecipe = build(_get(*_TASKS[name][0]), plain, what=what)
     return recipe
+
+
+def task_in(what: str | Path) -> str:
+    """The task of a run's folder or a file of weights; classification of whatever is neither."""
+    path = Path(what)
+    if (path / "recipe.json").is_file():
+        return load_recipe(path / "recipe.json").task
+    info = read_tensors(path)[1] if path.suffix == ".safetensors" and path.is_file() else {}
+    return read_recipe(info["recipe"], what=f"the recipe in {path}").task if "recipe" in info else _DEFAULT
 
 
 def load_recipe(path: Path) -> BaseRecipe:

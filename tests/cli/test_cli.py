@@ -81,7 +81,7 @@ def test_train_then_all_that_follows(senet, tmp_path, photos):
     assert code == 0
     assert "cifar_seresnet8" in printed
     code, printed, _ = senet("compare", *runs, "--json")
-    assert [arm["top1"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
+    assert [arm["score"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
 
     code, _, _ = senet("report", *runs, "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
