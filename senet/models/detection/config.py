@@ -70,8 +70,6 @@ class DetectorConfig:
         for name in ("min_size", "fpn_channels", "head_channels", "proposals", "regions", "detections"):
             if getattr(self, name) < 1:
                 raise InputError(f"detector {name} is {getattr(self, name)}; accepted: 1 or more")
-        if self.max_size < self.min_size:
-            raise InputError(f"detector max_size is {self.max_size}, smaller than min_size={self.min_size}; give more")
         if self.frozen is not None and self.frozen < 0:
             raise InputError(f"detector frozen is {self.frozen}; accepted: 0 or more")
         if self.anchor_scale is not None and not (math.isfinite(self.anchor_scale) and self.anchor_scale > 0):

@@ -73,8 +73,12 @@ def resolved(config: DetectorConfig, *, fresh: bool) -> DetectorConfig:
         fresh: whether the backbone begins with fresh weights.
 
     Raises:
-        InputError: something would be frozen that has learnt nothing.
+        InputError: something would be frozen that has learnt nothing, or sizes exclude each other.
     """
+    if config.max_size < config.min_size:  # not asked of the options alone, which are changed one after the other
+        raise InputError(
+            f"detector max_size is {config.max_size}, smaller than min_size={config.min_size}; give at least that"
+        )
     if fresh and (config.frozen or config.norm == "frozen"):
         raise InputError(
             f"detector frozen is {config.frozen} and norm {config.norm!r}, but the backbone has fresh weights, which "

@@ -11,6 +11,7 @@ import pytest
 from senet.errors import InputError
 from senet.train.detection.recipe import DetectionData
 from senet.train.detection.sources import load_boxes
+from tests.train.detection.folders import write_coco, write_voc
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "detection.md"
 
@@ -52,7 +53,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refused_with_file_and_entry(tmp_path, write_coco, kind):
+def test_refused_with_file_and_entry(tmp_path, kind):
     change, words = REFUSED[kind]
     root = write_coco(tmp_path / "coco", change=change)
     with pytest.raises(InputError) as refused:
@@ -63,7 +64,7 @@ def test_refused_with_file_and_entry(tmp_path, write_coco, kind):
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_left_out_clipped_or_kept_and_told(tmp_path, write_coco, kind):
+def test_left_out_clipped_or_kept_and_told(tmp_path, kind):
     change, words, boxes = TAKEN[kind]
     train, _ = load_boxes(DetectionData(root=str(write_coco(tmp_path / "coco", change=change))))
     assert any(words in note for note in train.notes)
@@ -82,7 +83,7 @@ def test_the_table_is_in_the_documentation():
     assert len({*REFUSED, *TAKEN}) == 12
 
 
-def test_images_without_boxes_alone_are_refused(tmp_path, write_coco):
+def test_images_without_boxes_alone_are_refused(tmp_path):
     root = write_coco(tmp_path / "coco", change=lambda content: content["annotations"].clear())
     with pytest.raises(InputError, match=r"the train images of .* have no boxes; 6 images were found"):
         load_boxes(DetectionData(root=str(root)))
@@ -145,7 +146,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;">]>'
         ("0000.png", "../0000.png", None),  # a name with a path in it is not followed
     ],
 )
-def test_broken_files_in_voc_s_layout(tmp_path, write_voc, old, new, words):
+def test_broken_files_in_voc_s_layout(tmp_path, old, new, words):
     root = write_voc(tmp_path / "voc")
     path = root / "Annotations" / "0000.xml"
     path.write_text(path.read_text().replace(old, new, 1))

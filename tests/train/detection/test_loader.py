@@ -1,5 +1,3 @@
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -7,16 +5,12 @@ import torch
 from senet.errors import InputError
 from senet.train.detection.loader import BoxLoader, grouped
 from senet.train.detection.sources import load_boxes
+from tests.train.detection.folders import tiny_recipe, write_coco
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def batches(tiny_recipe):
-    return functools.partial(_batches, tiny_recipe)
-
-
-def _batches(tiny_recipe, root, epoch=0, start=0, *, train=True, rank=0, world=1, **changes):
+def batches(root, epoch=0, start=0, *, train=True, rank=0, world=1, **changes):
     recipe = tiny_recipe(root, **changes)
     split = load_boxes(recipe.data)[0 if train else 1]
     return list(BoxLoader(split, recipe, train=train, device=CPU, rank=rank, world=world).batches(epoch, start))
@@ -44,7 +38,7 @@ def test_batches_are_of_one_orientation_as_far_as_it_goes_and_none_is_lost():
     assert len({bool(upright[i]) for i in found[0]}) == 1
 
 
-def test_batches_are_a_function_of_seed_epoch_and_place(batches, coco):
+def test_batches_are_a_function_of_seed_epoch_and_place(coco):
     whole = batches(coco)
     assert same(whole, batches(coco))
     assert same(whole[1:], batches(coco, start=1))
@@ -52,11 +46,11 @@ def test_batches_are_a_function_of_seed_epoch_and_place(batches, coco):
     assert not same(whole, batches(coco, **{"run.seed": 1}))
 
 
-def test_workers_change_nothing(batches, coco):
+def test_workers_change_nothing(coco):
     assert same(batches(coco), batches(coco, **{"data.workers": 1}))
 
 
-def test_processes_and_micro_batches_share_a_batch_out(batches, coco):
+def test_processes_and_micro_batches_share_a_batch_out(coco):
     whole, halves = batches(coco), [batches(coco, rank=rank, world=2) for rank in (0, 1)]
     for (images, _), *parts in zip(whole, *halves, strict=True):
         assert all(torch.equal(x, part[0][0]) for x, part in zip(images, parts, strict=True))
@@ -65,7 +59,7 @@ def test_processes_and_micro_batches_share_a_batch_out(batches, coco):
 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "flips", "crop-flip"])
-def test_boxes_follow_their_objects(batches, coco, augment):
+def test_boxes_follow_their_objects(coco, augment):
     """Wherever the image goes, the box lies on the rectangle of its class's colour."""
     for epoch in range(3):
         for images, targets in batches(coco, epoch, **{"data.augment": augment}):
@@ -76,14 +70,14 @@ def test_boxes_follow_their_objects(batches, coco, augment):
                     assert int(inside.argmax()) == label - 1  # red is the first class, green the second
 
 
-def test_evaluation_goes_through_all_images_one_by_one(batches, coco):
+def test_evaluation_goes_through_all_images_one_by_one(coco):
     found = batches(coco, train=False)
     assert [int(targets[0]["index"]) for _, targets in found] == [0, 1, 2, 3]
     assert {"iscrowd", "area"} <= found[0][1][0].keys()
     assert [int(t[0]["index"]) for _, t in batches(coco, train=False, rank=1, world=2)] == [1, 3]
 
 
-def test_masks_follow_too(batches, coco):
+def test_masks_follow_too(coco):
     for _, targets in batches(coco, **{"detector.masks": True}):
         for target in targets:
             for box, mask in zip(target["boxes"], target["masks"], strict=True):
@@ -92,13 +86,13 @@ def test_masks_follow_too(batches, coco):
                 assert torch.allclose(drawn, box, atol=1)
 
 
-def test_an_image_of_another_size_than_its_annotations_say_is_refused(batches, write_coco, tmp_path):
+def test_an_image_of_another_size_than_its_annotations_say_is_refused(tmp_path):
     root = write_coco(tmp_path / "coco", change=lambda content: content["images"][0].update(width=80))
     with pytest.raises(InputError, match=r"0000\.png is 64 x 48 pixels, but its annotations are for 80 x 48"):
         batches(root)
 
 
-def test_batches_that_cannot_be_are_refused(batches, coco):
+def test_batches_that_cannot_be_are_refused(coco):
     with pytest.raises(InputError, match=r"6 images, fewer than data\.batch_size=8"):
         batches(coco, **{"data.batch_size": 8})
     with pytest.raises(InputError, match=r"data\.batch_size=2 is not a multiple of 3"):
