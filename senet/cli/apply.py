@@ -31,7 +31,12 @@ How = Annotated[
 
 
 def eval_(
-    run: RunPath, data: DataDir = None, weights: Weights = "model", change: How = None, as_json: AsJson = False
+    run: RunPath,
+    data: DataDir = None,
+    weights: Weights = "model",
+    change: How = None,
+    voc: Annotated[bool, typer.Option("--voc-ap", help="Of a detector: VOC's average precision, not COCO's.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained network on images in class folders (a detector: with boxes), or on its validation images."""
     from senet.train.tasks import task_in
@@ -39,8 +44,10 @@ def eval_(
     if task_in(run) == "detection":
         from senet.cli.detection import evaluate
 
-        evaluate(run, data, weights, parse_assignments(change or []), as_json=as_json)
+        evaluate(run, data, weights, parse_assignments(change or []), voc=voc, as_json=as_json)
         return
+    if voc:
+        raise InputError(f"--voc-ap is for detectors, and {run} is none; leave it out")
     from senet.train.apply import evaluate_run
     from senet.train.trained import read_trained
 

@@ -12,22 +12,32 @@ from PIL import Image
 
 from senet.analysis.svg import SERIES
 from senet.cli.progress import counting
-from senet.cli.show import print_detection_score
+from senet.cli.show import print_detection_score, print_voc_ap
 from senet.errors import InputError
 from senet.train.detection.pictures import draw
-from senet.train.detection.trained import boxes_of, detect, evaluate_detector, read_detector
+from senet.train.detection.trained import boxes_of, detect, evaluate_detector, evaluate_voc, read_detector
 
 __all__ = ["evaluate", "predict"]
 
 _DRAWN = 0.5  # score from which a box is drawn; the lines have all that the detector gives
 
 
-def evaluate(run: str, data: Path | None, weights: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints the average precision of a detector, class by class."""
+def evaluate(
+    run: str, data: Path | None, weights: str, changes: Mapping[str, Any], *, voc: bool, as_json: bool
+) -> None:
+    """Prints the average precision of a detector, class by class: COCO's, or VOC's."""
     trained = read_detector(run, weights=weights, changes=changes)
     images = boxes_of(trained, data)
     for note in images.notes:
         typer.echo(note, err=True)
+    if voc:
+        with counting(len(images), "detecting") as progress:
+            found = evaluate_voc(trained, images, progress=progress)
+        if as_json:
+            typer.echo(json.dumps({f"voc{year}_ap": per_class for year, per_class in found.items()}))
+        else:
+            print_voc_ap(found)
+        return
     with counting(len(images), "detecting") as progress:
         score = evaluate_detector(trained, images, progress=progress)
     if as_json:

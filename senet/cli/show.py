@@ -35,6 +35,7 @@ __all__ = [
     "print_records",
     "print_rows",
     "print_summary",
+    "print_voc_ap",
     "print_weights",
 ]
 
@@ -76,6 +77,16 @@ def print_detection_score(score: DetectionScore) -> None:
         if f"{prefix}ap" in score.numbers:
             numbers = ", ".join(f"{words} {_or_dash(score.numbers[prefix + name])}" for name, words in told.items())
             console.print(f"{'masks' if prefix else 'boxes'}: {numbers} (COCO's, percent), {score.images:,} images")
+
+
+def print_voc_ap(found: Mapping[str, Mapping[str, float | None]]) -> None:
+    """VOC's average precision, class by class and their mean."""
+    table = _table("class", *(f"VOC {year} AP, %" for year in found))
+    for name in next(iter(found.values())):
+        table.add_row(name, *(_or_dash(per_class[name]) for per_class in found.values()))
+    known = [[ap for ap in per_class.values() if ap is not None] for per_class in found.values()]
+    table.add_row("mean", *(_or_dash(sum(aps) / len(aps) if aps else None) for aps in known), style="bold")
+    console.print(table)
 
 
 def _or_dash(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,14 @@ from senet.train.detection.loader import BoxLoader
 from senet.train.detection.recipe import DetectionRecipe
 from senet.train.detection.sources import load_boxes, load_boxes_eval
 from senet.train.detection.start import build_detector
+from senet.train.detection.voc_ap import voc_ap
 from senet.train.memory import keep_freed_memory
 from senet.train.tasks import load_recipe, read_recipe
 
 if TYPE_CHECKING:
     from senet.models.detection.network import Detector
 
-__all__ = ["Detection", "TrainedDetector", "boxes_of", "detect", "evaluate_detector", "read_detector"]
+__all__ = ["Detection", "TrainedDetector", "boxes_of", "detect", "evaluate_detector", "evaluate_voc", "read_detector"]
 
 # What of a detector decides no weight, and may so be changed when it is used.
 _HOW = ("min_size", "max_size", "score_threshold", "nms_threshold", "detections", "proposals")
@@ -137,22 +138,43 @@ def boxes_of(trained: TrainedDetector, data: Path | None = None) -> BoxSet:
     return held
 
 
+@torch.inference_mode()
+def evaluate_voc(
+    trained: TrainedDetector, images: BoxSet, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, dict[str, float | None]]:
+    """VOC's average precision of boxes, class by class: ``"2010"`` by all recalls, ``"2007"`` by eleven."""
+    found, truth = [], []
+    for batch, targets in _batches(trained, images, progress):
+        found += [{name: value.cpu() for name, value in one.items()} for one in trained.model(batch)]
+        truth += [{name: value.cpu() for name, value in one.items()} for one in targets]
+    return {
+        year: voc_ap(found, truth, trained.classes, points=points) for year, points in (("2010", None), ("2007", 11))
+    }
+
+
 def evaluate_detector(
     trained: TrainedDetector, images: BoxSet, *, progress: Callable[[int, int], None] | None = None
 ) -> DetectionScore:
     """Evaluates a detector on images, on the GPU where there is one; ``progress`` is told how many of how many."""
-    keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = BoxLoader(images, trained.recipe, train=False, device=device)
-
-    def counted() -> Any:
-        for number, batch in enumerate(loader.batches(0), 1):
-            yield batch
-            if progress is not None:
-                progress(number, len(images))
-
+    batches, device = _batches(trained, images, progress), _device()
     masks = trained.recipe.detector.masks
-    return evaluate(trained.model.to(device), counted(), trained.classes, trained.category_ids, device, masks=masks)
+    return evaluate(trained.model.to(device), batches, trained.classes, trained.category_ids, device, masks=masks)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _batches(
+    trained: TrainedDetector, images: BoxSet, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
+    keep_freed_memory()
+    trained.model.to(_device())
+    loader = BoxLoader(images, trained.recipe, train=False, device=_device())
+    for number, batch in enumerate(loader.batches(0), 1):
+        yield batch
+        if progress is not None:
+            progress(number, len(images))
 
 
 @torch.inference_mode()
