@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -19,6 +21,13 @@ _NAMES = {
     "ap": "map", "ap50": "map_50", "ap75": "map_75", "ap_small": "map_small", "ap_medium": "map_medium",
     "ap_large": "map_large", "ar1": "mar_1", "ar10": "mar_10", "ar100": "mar_100",
 }  # fmt: skip
+
+
+# What torchmetrics' metric holds: a list for each, an entry an image.
+_STATES = (
+    "detection_box", "detection_mask", "detection_scores", "detection_labels", "groundtruth_box", "groundtruth_mask",
+    "groundtruth_labels", "groundtruth_crowds", "groundtruth_area",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class DetectionScore:
 
 
 class _Metric(MeanAveragePrecision):
-    """COCO's evaluation, by faster-coco-eval; pycocotools' numbers to six digits (a test)."""
+    """COCO's evaluation, by faster-coco-eval; pycocotools' numbers to six digits (a test). Lives on the CPU."""
 
     def __init__(self, *, masks: bool) -> None:
         require_evaluator()
@@ -74,8 +83,18 @@ class _Metric(MeanAveragePrecision):
             class_metrics=True,
             extended_summary=True,
             backend="faster_coco_eval",
+            sync_on_compute=False,
         )
         self.warn_on_many_detections = False  # the detector gives at most `detector.detections`; the best 100 count
+
+    def gather(self) -> None:
+        """Gives every process what all have seen.
+
+        torchmetrics' own way hangs where one process has seen an image more than another.
+        """
+        if PartialState().num_processes > 1:
+            for name in _STATES:
+                setattr(self, name, gather_object(getattr(self, name)))
 
 
 @torch.inference_mode()
@@ -84,7 +103,6 @@ def evaluate(
     batches: Iterable[tuple[list[Tensor], list[dict[str, Tensor]]]],
     classes: tuple[str, ...],
     category_ids: tuple[int, ...],
-    device: torch.device,
     *,
     masks: bool = False,
 ) -> DetectionScore:
@@ -95,12 +113,13 @@ def evaluate(
     Raises:
         InputError: faster-coco-eval is not installed.
     """
-    metric = _Metric(masks=masks).to(device)
+    metric = _Metric(masks=masks)
     training = model.training
     model.eval()
     for images, targets in batches:
         metric.update([_as_evaluated(found, masks) for found in model(images)], [_truth(t, masks) for t in targets])
     model.train(training)
+    metric.gather()
     return _score(metric, classes, category_ids, masks=masks)
 
 
@@ -117,13 +136,17 @@ def average_precision(
 
 
 def _as_evaluated(found: dict[str, Tensor], masks: bool) -> dict[str, Tensor]:
-    kept = {name: found[name].float() if name != "labels" else found[name] for name in ("boxes", "labels", "scores")}
-    return kept | ({"masks": found["masks"][:, 0] > 0.5} if masks else {})
+    kept = {"boxes": found["boxes"].float(), "labels": found["labels"], "scores": found["scores"].float()}
+    return _on_cpu(kept | ({"masks": found["masks"][:, 0] > 0.5} if masks else {}))
 
 
 def _truth(target: dict[str, Tensor], masks: bool) -> dict[str, Tensor]:
     kept = {name: target[name] for name in ("boxes", "labels", "iscrowd", "area")}
-    return kept | ({"masks": target["masks"].bool()} if masks else {})
+    return _on_cpu(kept | ({"masks": target["masks"].bool()} if masks else {}))
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def _score(

@@ -73,7 +73,7 @@ class Detection(Task[DetectionRecipe, BoxSet]):
         model: nn.Module,
         batches: Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]],
         split: BoxSet,
-        device: torch.device,
+        device: torch.device,  # noqa: ARG002 (the batches lie where the model does)
     ) -> DetectionScore:
         masks = isinstance(model, Detector) and model.config.masks
-        return evaluate(model, batches, split.classes, split.category_ids, device, masks=masks)
+        return evaluate(model, batches, split.classes, split.category_ids, masks=masks)

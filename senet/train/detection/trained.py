@@ -156,9 +156,9 @@ def evaluate_detector(
     trained: TrainedDetector, images: BoxSet, *, progress: Callable[[int, int], None] | None = None
 ) -> DetectionScore:
     """Evaluates a detector on images, on the GPU where there is one; ``progress`` is told how many of how many."""
-    batches, device = _batches(trained, images, progress), _device()
+    batches = _batches(trained, images, progress)
     masks = trained.recipe.detector.masks
-    return evaluate(trained.model.to(device), batches, trained.classes, trained.category_ids, device, masks=masks)
+    return evaluate(trained.model, batches, trained.classes, trained.category_ids, masks=masks)
 
 
 def _device() -> torch.device:

@@ -1,11 +1,18 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from senet.errors import InputError
+from senet.options import to_plain
 from senet.train.detection import require
 from senet.train.detection.task import Detection
+from senet.train.detection.trained import boxes_of, evaluate_detector, read_detector
 from senet.train.loop import train
+from senet.train.rundir import read_summary, write_json
 from senet.train.watch import Watch
 from tests.train.detection.folders import tiny_recipe, write_coco
 
@@ -53,3 +60,28 @@ def test_the_package_that_counts_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(require.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'senet\[detection\]'"):
         require.require_evaluator()
+
+
+def test_two_processes_share_the_work(tmp_path):
+    """With an odd number of images to validate with, of which one process sees more than the other."""
+    root = write_coco(tmp_path / "coco", train=4, val=3)
+    recipe = tiny_recipe(root, **{"schedule.epochs": 1, "detector.score_threshold": 0.0})
+    write_json(tmp_path / "recipe.json", to_plain(recipe))
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
+        "from senet.train.loop import train; from senet.train.tasks import load_recipe\n"
+        "train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "recipe.json"), str(tmp_path / "run")],
+        env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = read_summary(tmp_path / "run")
+    assert summary["val_images"] == 3
+    trained = read_detector(tmp_path / "run")
+    alone = evaluate_detector(trained, boxes_of(trained))
+    assert {name: summary[name] for name in alone.numbers} == pytest.approx(alone.numbers)
