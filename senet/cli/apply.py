@@ -36,6 +36,9 @@ def eval_(
     weights: Weights = "model",
     change: How = None,
     voc: Annotated[bool, typer.Option("--voc-ap", help="Of a detector: VOC's average precision, not COCO's.")] = False,
+    detections: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a detector: write what it finds as COCO's results.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained network on images in class folders (a detector: with boxes), or on its validation images."""
@@ -44,10 +47,11 @@ def eval_(
     if task_in(run) == "detection":
         from senet.cli.detection import evaluate
 
-        evaluate(run, data, weights, parse_assignments(change or []), voc=voc, as_json=as_json)
+        changes = parse_assignments(change or [])
+        evaluate(run, data, weights, changes, voc=voc, detections=detections, as_json=as_json)
         return
-    if voc:
-        raise InputError(f"--voc-ap is for detectors, and {run} is none; leave it out")
+    if voc or detections is not None:
+        raise InputError(f"--voc-ap and --detections are for detectors, and {run} is none; leave them out")
     from senet.train.apply import evaluate_run
     from senet.train.trained import read_trained
 

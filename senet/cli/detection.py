@@ -14,8 +14,18 @@ from senet.analysis.svg import SERIES
 from senet.cli.progress import counting
 from senet.cli.show import print_detection_score, print_voc_ap
 from senet.errors import InputError
+from senet.files import write_whole
+from senet.train.detection.evaluate import DetectionScore, average_precision
 from senet.train.detection.pictures import draw
-from senet.train.detection.trained import boxes_of, detect, evaluate_detector, evaluate_voc, read_detector
+from senet.train.detection.trained import (
+    as_results,
+    boxes_of,
+    detect,
+    detections_in,
+    evaluate_detector,
+    read_detector,
+    voc_of,
+)
 
 __all__ = ["evaluate", "predict"]
 
@@ -23,23 +33,40 @@ _DRAWN = 0.5  # score from which a box is drawn; the lines have all that the det
 
 
 def evaluate(
-    run: str, data: Path | None, weights: str, changes: Mapping[str, Any], *, voc: bool, as_json: bool
+    run: str,
+    data: Path | None,
+    weights: str,
+    changes: Mapping[str, Any],
+    *,
+    voc: bool,
+    detections: Path | None,
+    as_json: bool,
 ) -> None:
-    """Prints the average precision of a detector, class by class: COCO's, or VOC's."""
+    """Prints the average precision of a detector, class by class: COCO's, or VOC's; and may write what it finds."""
     trained = read_detector(run, weights=weights, changes=changes)
     images = boxes_of(trained, data)
     for note in images.notes:
         typer.echo(note, err=True)
-    if voc:
+    if not voc and detections is None:
         with counting(len(images), "detecting") as progress:
-            found = evaluate_voc(trained, images, progress=progress)
-        if as_json:
-            typer.echo(json.dumps({f"voc{year}_ap": per_class for year, per_class in found.items()}))
-        else:
-            print_voc_ap(found)
+            score = evaluate_detector(trained, images, progress=progress)
+        _tell(score, as_json=as_json)
         return
     with counting(len(images), "detecting") as progress:
-        score = evaluate_detector(trained, images, progress=progress)
+        found, truth = detections_in(trained, images, progress=progress)
+    if detections is not None:
+        write_whole(detections, json.dumps(as_results(trained, images, found)).encode())
+    if not voc:
+        _tell(average_precision(found, truth, trained.classes, trained.category_ids), as_json=as_json)
+        return
+    scores = voc_of(trained, found, truth)
+    if as_json:
+        typer.echo(json.dumps({f"voc{year}_ap": per_class for year, per_class in scores.items()}))
+    else:
+        print_voc_ap(scores)
+
+
+def _tell(score: DetectionScore, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**score.summary(), "images": score.images}))
     else:

@@ -82,7 +82,7 @@ def resolved(config: DetectorConfig, *, fresh: bool) -> DetectorConfig:
     if fresh and (config.frozen or config.norm == "frozen"):
         raise InputError(
             f"detector frozen is {config.frozen} and norm {config.norm!r}, but the backbone has fresh weights, which "
-            "must learn; give it pretrained weights, or frozen=0 and another norm"
+            "must learn; give it pretrained weights (a recipe by --set weights=FILE), or frozen=0 and another norm"
         )
     return replace(
         config,

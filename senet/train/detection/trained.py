@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,17 @@ from senet.train.tasks import load_recipe, read_recipe
 if TYPE_CHECKING:
     from senet.models.detection.network import Detector
 
-__all__ = ["Detection", "TrainedDetector", "boxes_of", "detect", "evaluate_detector", "evaluate_voc", "read_detector"]
+__all__ = [
+    "Detection",
+    "TrainedDetector",
+    "as_results",
+    "boxes_of",
+    "detect",
+    "detections_in",
+    "evaluate_detector",
+    "read_detector",
+    "voc_of",
+]
 
 # What of a detector decides no weight, and may so be changed when it is used.
 _HOW = ("min_size", "max_size", "score_threshold", "nms_threshold", "detections", "proposals")
@@ -139,14 +149,32 @@ def boxes_of(trained: TrainedDetector, data: Path | None = None) -> BoxSet:
 
 
 @torch.inference_mode()
-def evaluate_voc(
+def detections_in(
     trained: TrainedDetector, images: BoxSet, *, progress: Callable[[int, int], None] | None = None
-) -> dict[str, dict[str, float | None]]:
-    """VOC's average precision of boxes, class by class: ``"2010"`` by all recalls, ``"2007"`` by eleven."""
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """What is found in each image and what is there, boxes alone; ``progress`` is told how many of how many."""
     found, truth = [], []
     for batch, targets in _batches(trained, images, progress):
-        found += [{name: value.cpu() for name, value in one.items()} for one in trained.model(batch)]
-        truth += [{name: value.cpu() for name, value in one.items()} for one in targets]
+        found += [{name: one[name].cpu() for name in ("boxes", "labels", "scores")} for one in trained.model(batch)]
+        truth += [{name: value.cpu() for name, value in one.items() if name != "masks"} for one in targets]
+    return found, truth
+
+
+def as_results(trained: TrainedDetector, images: BoxSet, found: Sequence[dict[str, Tensor]]) -> list[dict[str, Any]]:
+    """Detections as COCO's results: ids of images and categories as in the data set, left, top, width and height."""
+    results = []
+    for image, one in zip(images.ids, found, strict=True):
+        sizes = torch.cat([one["boxes"][:, :2], one["boxes"][:, 2:] - one["boxes"][:, :2]], 1)
+        for box, label, score in zip(sizes.tolist(), one["labels"].tolist(), one["scores"].tolist(), strict=True):
+            category = trained.category_ids[label - 1]
+            results.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
+    return results
+
+
+def voc_of(
+    trained: TrainedDetector, found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]]
+) -> dict[str, dict[str, float | None]]:
+    """VOC's average precision of boxes, class by class: ``"2010"`` by all recalls, ``"2007"`` by eleven."""
     return {
         year: voc_ap(found, truth, trained.classes, points=points) for year, points in (("2010", None), ("2007", 11))
     }

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from senet.analysis.compare import compare
 from senet.errors import InputError
 from senet.study.reporting import write_report
-from senet.train.detection.trained import boxes_of, detect, evaluate_detector, read_detector
+from senet.train.detection.evaluate import average_precision
+from senet.train.detection.trained import as_results, boxes_of, detect, evaluate_detector, read_detector
 from senet.train.loop import train
-from senet.train.rundir import read_summary
+from senet.train.rundir import read_summary, write_json
 from senet.train.tasks import task_in
 from senet.train.trained import read_trained
 from tests.train.detection.folders import tiny_recipe, write_coco
@@ -95,14 +98,47 @@ def test_runs_are_compared_by_ap_and_reported(run, tmp_path):
     assert "top-1" not in page
 
 
+def test_results_are_in_the_ids_of_the_data(run, tmp_path):
+    """pycocotools counts the same from the file of annotations and what is written."""
+    trained = read_detector(run)
+    images, found, truth = boxes_of(trained), [], []
+    for index in range(len(images)):
+        boxes, labels = (
+            torch.from_numpy(images.boxes[images.of(index)]),
+            torch.from_numpy(images.labels[images.of(index)]),
+        )
+        found.append({"boxes": boxes + index, "labels": labels, "scores": torch.full((len(labels),), 0.9 - index / 10)})
+        truth.append({"boxes": boxes, "labels": labels, "iscrowd": torch.zeros_like(labels), "area": areas})
+    write_json(tmp_path / "results.json", as_results(trained, images, found))
+    reference = COCO(run.parent / "coco" / "annotations" / "instances_val2017.json")
+    judge = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    score = average_precision(found, truth, trained.classes, trained.category_ids)
+    assert score.numbers["ap"] == pytest.approx(100 * judge.stats[0], abs=1e-4)
+    assert 10 < score.numbers["ap"] < 95
+
+
 def test_the_command_line_knows_a_detector(run, tmp_path, capsys):
     from senet.cli import app
 
     image = run.parent / "coco" / "val2017" / "0006.png"
-    for arguments in (["eval", run], ["eval", run, "--json"], ["predict", run, image, "--out", tmp_path / "pictures"]):
+    results = tmp_path / "results.json"
+    wanted = [
+        ["eval", run],
+        ["eval", run, "--json", "--detections", results],
+        ["eval", run, "--voc-ap"],
+        ["predict", run, image, "--out", tmp_path / "pictures"],
+    ]
+    for arguments in wanted:
         app([str(argument) for argument in arguments], standalone_mode=False)
     out = capsys.readouterr().out
     assert "boxes: AP" in out
+    assert "VOC 2007 AP" in out
+    written = json.loads(results.read_text())
+    assert {one["image_id"] for one in written} <= {106, 107, 108, 109}
+    assert {one["category_id"] for one in written} <= {3, 90}
     line = json.loads(out.splitlines()[-1])
     assert line["image"] == str(image)
     assert {"box", "class", "category_id", "score"} == line["boxes"][0].keys()
