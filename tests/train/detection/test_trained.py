@@ -103,10 +103,8 @@ def test_results_are_in_the_ids_of_the_data(run, tmp_path):
     trained = read_detector(run)
     images, found, truth = boxes_of(trained), [], []
     for index in range(len(images)):
-        boxes, labels = (
-            torch.from_numpy(images.boxes[images.of(index)]),
-            torch.from_numpy(images.labels[images.of(index)]),
-        )
+        arrays = (images.boxes, images.labels, images.areas)
+        boxes, labels, areas = (torch.from_numpy(array[images.of(index)]) for array in arrays)
         found.append({"boxes": boxes + index, "labels": labels, "scores": torch.full((len(labels),), 0.9 - index / 10)})
         truth.append({"boxes": boxes, "labels": labels, "iscrowd": torch.zeros_like(labels), "area": areas})
     write_json(tmp_path / "results.json", as_results(trained, images, found))
