@@ -10,6 +10,7 @@ from senet.blocks import GatherExcite as GatherExcite
 from senet.blocks import SqueezeExcite as SqueezeExcite
 from senet.blocks import create_block as create_block
 from senet.errors import InputError as InputError
+from senet.models import create_detector as create_detector
 from senet.models import create_model as create_model
 from senet.models import list_models as list_models
 from senet.surgery import attach as attach
@@ -31,6 +32,7 @@ __all__ = [
     "SqueezeExcite",
     "attach",
     "create_block",
+    "create_detector",
     "create_model",
     "detach",
     "fold",

@@ -38,6 +38,7 @@ PUBLIC = [
     "SqueezeExcite",
     "attach",
     "create_block",
+    "create_detector",
     "create_model",
     "detach",
     "fold",

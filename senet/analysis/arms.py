@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from senet.analysis.metrics import Metric, metric_of
 from senet.errors import InputError
 
 __all__ = ["Arm", "Spread", "group"]
@@ -21,9 +22,6 @@ _NEEDED = (
     "seed",
     "epochs",
     "seconds",
-    "top1",
-    "top5",
-    "val_loss",
     "dataset",
     "train_images",
     "val_images",
@@ -61,11 +59,12 @@ class Arm:
     settings: Mapping[str, Any]  # what decided the result besides network and seed, names and values
     seeds: tuple[int, ...]
     runs: tuple[str, ...]  # in the order of seeds, as are the accuracies
-    accuracies: tuple[float, ...]
+    accuracies: tuple[float, ...]  # of the metric
     durations: tuple[float, ...]  # seconds
-    top1: Spread
-    top5: Spread | None
-    val_loss: Spread
+    metric: Metric
+    score: Spread  # the metric
+    second: Spread | None  # the metric's second
+    val_loss: Spread | None
     seconds: Spread
 
 
@@ -82,6 +81,7 @@ def group(summaries: Iterable[Mapping[str, Any]]) -> tuple[Arm, ...]:
     runs = [_checked(summary) for summary in summaries]
     if not runs:
         raise InputError("there is no run to compare; give the folder of at least one")
+    _same(runs, "metrics", metric_of)
     _same(runs, "lists of classes", lambda run: run.get("classes"))
     _same(runs, "held-out images", lambda run: (run["val_images"], run.get("images", {}).get("val")))
     groups: dict[str, list[Mapping[str, Any]]] = {}
@@ -93,14 +93,16 @@ def group(summaries: Iterable[Mapping[str, Any]]) -> tuple[Arm, ...]:
 
 
 def _checked(summary: Mapping[str, Any]) -> Mapping[str, Any]:
-    missing = [name for name in _NEEDED if name not in summary]
+    metric = metric_of(summary)
+    own = (metric.key, metric.second) if metric.key == "ap" else (metric.key, metric.second, "val_loss")
+    missing = [name for name in (*_NEEDED, *own) if name not in summary]
     if missing:
         raise InputError(
             f"the summary of run {summary.get('run', '?')!r} lacks {', '.join(missing)}; evaluate the run again"
         )
-    for name in ("top1", "top5"):
+    for name in (metric.key, metric.second):
         value = summary[name]
-        if not (name == "top5" and value is None) and not 0 <= value <= 100:
+        if not (name == metric.second and value is None) and not 0 <= value <= 100:
             raise InputError(f"run {summary['run']!r}: {name} is {value}; accepted: percent, from 0 to 100")
     for name in ("parameters", "seconds"):
         if not summary[name] > 0:
@@ -150,7 +152,10 @@ def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
             )
     ordered = [by_seed[seed] for seed in sorted(by_seed)]
     first = ordered[0]
-    top5 = [run["top5"] for run in ordered if run["top5"] is not None]
+    metric = metric_of(first)
+    scores = [run[metric.key] for run in ordered]
+    second = [run[metric.second] for run in ordered if run[metric.second] is not None]
+    losses = [run["val_loss"] for run in ordered if run.get("val_loss") is not None]
     return Arm(
         name=name,
         model=first["model"],
@@ -161,10 +166,11 @@ def _arm(name: str, runs: Sequence[Mapping[str, Any]]) -> Arm:
         settings=_settings(first),
         seeds=tuple(sorted(by_seed)),
         runs=tuple(str(run["run"]) for run in ordered),
-        accuracies=tuple(run["top1"] for run in ordered),
+        accuracies=tuple(scores),
         durations=tuple(run["seconds"] for run in ordered),
-        top1=Spread.of([run["top1"] for run in ordered]),
-        top5=Spread.of(top5) if len(top5) == len(ordered) else None,
-        val_loss=Spread.of([run["val_loss"] for run in ordered]),
+        metric=metric,
+        score=Spread.of(scores),
+        second=Spread.of(second) if len(second) == len(ordered) else None,
+        val_loss=Spread.of(losses) if len(losses) == len(ordered) else None,
         seconds=Spread.of([run["seconds"] for run in ordered]),
     )

@@ -16,10 +16,11 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 @dataclass(frozen=True)
 class Difference(Paired):
-    """Top-1 of ``arm`` minus that of ``baseline``, in points, seed by seed."""
+    """The score of ``arm`` minus that of ``baseline``, in points, seed by seed."""
 
     arm: str
     baseline: str
+    metric: str = "top-1"
 
     @property
     def verdict(self) -> str:
@@ -31,7 +32,7 @@ class Difference(Paired):
         if self.spread is None:
             return f"{self.arm} and {self.baseline} have no seed in common, so there is nothing to pair."
         mean, n = self.spread.mean, self.spread.n
-        difference = f"{self.arm} minus {self.baseline} is {signed(mean)} points of top-1"
+        difference = f"{self.arm} minus {self.baseline} is {signed(mean)} points of {self.metric}"
         if self.spread.sd is None:
             return f"{difference} with seed {self.seeds[0]}; one seed shows nothing about spread."
         if self.p is None:
@@ -39,7 +40,7 @@ class Difference(Paired):
         numbers = f"sd of the difference {self.spread.sd:.2f}, n = {n}, {p_value(self.p)}"
         if self.shown:
             word = "better" if mean > 0 else "worse"
-            return f"{self.arm} is {abs(mean):.2f} points of top-1 {word} than {self.baseline} ({numbers})."
+            return f"{self.arm} is {abs(mean):.2f} points of {self.metric} {word} than {self.baseline} ({numbers})."
         return f"No difference that these {n} seeds can show: {difference} ({numbers})."
 
 
@@ -65,7 +66,8 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
 
     Args:
         summaries: one a run, with ``run``, ``recipe``, ``model``, ``parameters``, ``seed``, ``epochs``,
-            ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None), ``val_loss``, ``dataset``,
+            ``seconds``, ``top1`` and ``top5`` (percent; ``top5`` may be None) and ``val_loss``, or of detectors ``ap``
+            and ``ap50`` (see :mod:`senet.analysis.metrics`), ``dataset``,
             ``train_images`` and ``val_images`` (how many); and where known ``settings`` (what else decided the
             result, names and values), ``classes`` (names), ``images`` (fingerprints of the splits) and ``label`` (what
             the arm is called). Runs of one model, as many epochs, the same settings and the same images are one arm.
@@ -81,7 +83,7 @@ def compare(summaries: Iterable[Mapping[str, Any]]) -> Comparison:
 
 def _difference(arm: Arm, baseline: Arm) -> Difference:
     mine, theirs = (dict(zip(each.seeds, each.accuracies, strict=True)) for each in (arm, baseline))
-    return Difference(**vars(pair(mine, theirs)), arm=arm.name, baseline=baseline.name)
+    return Difference(**vars(pair(mine, theirs)), arm=arm.name, baseline=baseline.name, metric=arm.metric.name)
 
 
 def _caveats(arms: Sequence[Arm]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from senet.analysis.compare import Comparison
 from senet.analysis.gates.measure import GateStatistics
 from senet.errors import InputError
 
-__all__ = ["Example", "Report"]
+__all__ = ["Example", "Report", "Scene"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,15 @@ class Example:
     image: Tensor  # uint8, (H, W) grey or (H, W, 3) RGB
     truth: str
     predictions: Mapping[str, Sequence[tuple[str, float]]]  # run -> (class, probability), most probable first
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A held-out image with the boxes that the detectors of some runs give it."""
+
+    name: str
+    pictures: Mapping[str, Tensor]  # run -> uint8 (H, W, 3), boxes drawn on it
+    counts: Mapping[str, tuple[int, int, int]]  # run -> how many objects are found, missed, and detections false
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,14 @@ class Report:
         subtitle: stands below it, in small.
         comparison: the answer, from :func:`senet.analysis.compare.compare`.
         classes: names of the K classes.
-        histories: run -> for each epoch ``train_loss``, ``train_top1``, ``val_loss``, ``val_top1`` and ``val_top5``
-            (percent; the last may be None).
+        histories: run -> a line an epoch, as :func:`senet.analysis.epochs.epoch_table` takes them.
         epochs: those of the table by epoch; None: at most five, evenly spread.
         confusions: run -> (K, K) counts of images, rows the true class; those of an arm are added up.
         examples: some held-out images.
+        precisions: run -> class -> precision in percent at recalls of 0, 1, ... 100 %; of detectors.
+        average_precisions: run -> AP in percent at IoU from 0.5 to 0.95; of detectors.
+        scenes: some held-out images with boxes.
+        scene_colours: of boxes found, missed and false.
         gates: run -> the statistics of its gates; of each arm the first run that has any is shown.
         recipe_diff: what differs between the recipes, as the lines of a unified diff.
         versions: name -> version of what was used.
@@ -54,6 +66,10 @@ class Report:
     epochs: Sequence[int] | None = None
     confusions: Mapping[str, Tensor] = field(default_factory=dict)
     examples: Sequence[Example] = ()
+    precisions: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    average_precisions: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    scenes: Sequence[Scene] = ()
+    scene_colours: tuple[str, str, str] | None = None
     gates: Mapping[str, GateStatistics] = field(default_factory=dict)
     recipe_diff: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +82,9 @@ class Report:
         """
         runs = {run for arm in self.comparison.arms for run in arm.runs}
         predictions = {run for example in self.examples for run in example.predictions}
-        for run in (*self.histories, *self.confusions, *self.gates, *predictions):
+        predictions |= {run for scene in self.scenes for run in scene.pictures}
+        found = (*self.precisions, *self.average_precisions)
+        for run in (*self.histories, *self.confusions, *self.gates, *found, *predictions):
             if run not in runs:
                 raise InputError(
                     f"the report has results of run {run!r}, which is not compared; compared: {sorted(runs)}"

@@ -12,8 +12,8 @@ from torch import Tensor
 from senet.analysis import plots, wording
 from senet.analysis.arms import Arm
 from senet.analysis.compare import Difference
-from senet.analysis.content import Example, Report
-from senet.analysis.epochs import COLUMNS, epoch_table
+from senet.analysis.content import Example, Report, Scene
+from senet.analysis.epochs import epoch_table
 from senet.analysis.gates import plots as gate_plots
 from senet.analysis.gates.measure import DEAD, SATURATED, STILL, GateStatistics, Site
 from senet.analysis.html import png
@@ -30,6 +30,7 @@ def view(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "comparison": comparison,
+        "metric": comparison.arms[0].metric,
         "notes": [
             f"{_interval(difference)}{_cost(arm, comparison.arms[0])}"
             for difference, arm in zip(comparison.differences, comparison.arms[1:], strict=True)
@@ -37,10 +38,19 @@ def view(report: Report) -> dict[str, Any]:
         "accuracies": plots.accuracies(comparison.arms),
         "curves": list(_curves(report)),
         "epochs": epoch_table(comparison.arms, report.histories, report.epochs),
-        "columns": COLUMNS,
         "confusions": list(_confusions(report)),
         "examples": [_example(report, example) for example in report.examples],
         "example_seeds": _seeds(report, {run for example in report.examples for run in example.predictions}),
+        "precisions": list(_precisions(report)),
+        "average_precisions": _average_precisions(report),
+        "scene_words": list(
+            zip(
+                report.scene_colours or (),
+                ("found", "missed: an object without a detection", "false: a detection without an object"),
+                strict=False,
+            )
+        ),
+        "scenes": [_scene(report, scene) for scene in report.scenes],
         "gates": list(_gates(report)),
         "constants": {"still": STILL, "dead": DEAD, "saturated": SATURATED},
     }
@@ -63,7 +73,9 @@ def _cost(arm: Arm, baseline: Arm) -> str:
 
 def _curves(report: Report) -> Iterator[str]:
     measures: list[tuple[str, Callable[[Mapping[str, Any]], float]]] = [
-        ("validation error, %", lambda epoch: 100 - epoch["val_top1"]),
+        ("validation AP, %", lambda epoch: epoch["val_ap"] or 0.0)
+        if report.comparison.arms[0].metric.key == "ap"
+        else ("validation error, %", lambda epoch: 100 - epoch["val_top1"]),
         ("training loss", lambda epoch: epoch["train_loss"]),
     ]
     histories = {
@@ -98,6 +110,42 @@ def _mistakes(matrix: Tensor, classes: Sequence[str]) -> Iterator[tuple[str, str
         row, column = divmod(index, len(classes))
         if rates[row, column] > 0:
             yield classes[row], classes[column], float(rates[row, column])
+
+
+def _precisions(report: Report) -> Iterator[str]:
+    """Precision over recall, a panel a class, a line an arm: the mean over its runs."""
+    for name in plots.sampled(len(report.classes), _PANELS):
+        lines = {}
+        for arm in report.comparison.arms:
+            found = [report.precisions[run][report.classes[name]] for run in arm.runs if run in report.precisions]
+            lines[arm.name] = _mean([line for line in found if len(line)])
+        if any(lines.values()):
+            yield plots.over_range(
+                lines, [r / 100 for r in range(101)], what=f"{report.classes[name]}: precision, %", along="recall"
+            )
+
+
+def _average_precisions(report: Report) -> str | None:
+    lines = {
+        arm.name: _mean([report.average_precisions[run] for run in arm.runs if run in report.average_precisions])
+        for arm in report.comparison.arms
+    }
+    if not any(lines.values()):
+        return None
+    thresholds = [0.5 + 0.05 * i for i in range(10)]
+    return plots.over_range(lines, thresholds, what="AP, %", along="IoU from which a box counts as found")
+
+
+def _mean(lines: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(values) / len(lines) for values in zip(*lines, strict=True)]
+
+
+def _scene(report: Report, scene: Scene) -> dict[str, Any]:
+    arms = {run: arm.name for arm in report.comparison.arms for run in arm.runs}
+    views = [
+        {"arm": arms[run], "uri": png(picture), "counts": scene.counts[run]} for run, picture in scene.pictures.items()
+    ]
+    return {"name": scene.name, "views": views}
 
 
 def _example(report: Report, example: Example) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from senet.analysis.svg import INK, SERIES, draw, legend, shorten
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracies", "confusion", "curves", "sampled"]
+__all__ = ["accuracies", "confusion", "curves", "over_range", "sampled"]
 
 _NAMED = 20  # classes up to which a confusion matrix has names and numbers
 
@@ -58,14 +58,40 @@ def curves(arms: Mapping[str, Sequence[Sequence[float]]], *, what: str) -> str:
     return draw(paint, width=380, height=250 + 19 * len(arms), title=f"{what} over the epochs, by arm")
 
 
+def over_range(lines: Mapping[str, Sequence[float]], along_values: Sequence[float], *, what: str, along: str) -> str:
+    """A number over a range, a line an arm; percent, so from 0 to 100.
+
+    Args:
+        lines: name -> the values; none for an arm that is not drawn and keeps its colour.
+        along_values: where they are.
+        what: the number, with its unit.
+        along: what the range is of; the axis' label.
+    """
+
+    def paint(axes: Axes) -> None:
+        drawn, names = [], []
+        for (name, values), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+            if values:
+                drawn += axes.plot(along_values, values, color=colour, linewidth=2)
+                names.append(shorten(name, 44))
+        axes.set_ylim(0, 100)
+        axes.set_xlabel(along)
+        axes.set_title(shorten(what, 44))
+        axes.grid()
+        legend(axes, drawn, names)
+
+    return draw(paint, width=380, height=250 + 19 * len(lines), title=f"{what} over {along}, by arm")
+
+
 def accuracies(arms: Sequence[Arm]) -> str:
-    """Final top-1 of every run: a dot for each seed, a bar for the mean, lines between equal seeds of neighbours."""
+    """The final score of every run: a dot each, a bar for the mean, lines between equal seeds of neighbours."""
+    metric = arms[0].metric
 
     def paint(axes: Axes) -> None:
         rows = range(len(arms))
         for row, arm, colour in zip(rows, arms, _colours(len(arms)), strict=True):
             axes.plot(arm.accuracies, [row] * len(arm.accuracies), "o", color=colour, markersize=8, alpha=0.75)
-            axes.plot([arm.top1.mean] * 2, [row - 0.2, row + 0.2], color=colour, linewidth=3)
+            axes.plot([arm.score.mean] * 2, [row - 0.2, row + 0.2], color=colour, linewidth=3)
             axes.annotate(shorten(arm.name, 44), (0, row - 0.3), xycoords=("axes fraction", "data"))
         for row, (upper, lower) in enumerate(itertools.pairwise(arms)):
             ends = dict(zip(lower.seeds, lower.accuracies, strict=True))
@@ -78,10 +104,10 @@ def accuracies(arms: Sequence[Arm]) -> str:
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=5)
         axes.ticklabel_format(useOffset=False)
-        axes.set_xlabel("top-1 accuracy, %")
+        axes.set_xlabel(f"{metric.long}, %")
         axes.grid(axis="x")
 
-    return draw(paint, width=380, height=70 + 62 * len(arms), title="top-1 accuracy of every run, by arm")
+    return draw(paint, width=380, height=70 + 62 * len(arms), title=f"{metric.long} of every run, by arm")
 
 
 def confusion(matrix: Tensor, classes: Sequence[str], *, title: str) -> str:

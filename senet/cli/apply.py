@@ -31,9 +31,27 @@ How = Annotated[
 
 
 def eval_(
-    run: RunPath, data: DataDir = None, weights: Weights = "model", change: How = None, as_json: AsJson = False
+    run: RunPath,
+    data: DataDir = None,
+    weights: Weights = "model",
+    change: How = None,
+    voc: Annotated[bool, typer.Option("--voc-ap", help="Of a detector: VOC's average precision, not COCO's.")] = False,
+    detections: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a detector: write what it finds as COCO's results.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Evaluate a trained network on images in class folders, or on its own validation images."""
+    """Evaluate a trained network on images in class folders (a detector: with boxes), or on its validation images."""
+    from senet.train.tasks import task_in
+
+    if task_in(run) == "detection":
+        from senet.cli.detection import evaluate
+
+        changes = parse_assignments(change or [])
+        evaluate(run, data, weights, changes, voc=voc, detections=detections, as_json=as_json)
+        return
+    if voc or detections is not None:
+        raise InputError(f"--voc-ap and --detections are for detectors, and {run} is none; leave them out")
     from senet.train.apply import evaluate_run
     from senet.train.trained import read_trained
 
@@ -54,10 +72,22 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
     weights: Weights = "model",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a detector: a folder for the images with their boxes.")
+    ] = None,
     change: How = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in images: class names and probabilities."""
+    """Say what is in images: classes and probabilities, or of a detector boxes, as JSON, a line an image."""
+    from senet.train.tasks import task_in
+
+    if task_in(run) == "detection":
+        from senet.cli.detection import predict
+
+        predict(run, images, out, weights, parse_assignments(change or []))
+        return
+    if out is not None:
+        raise InputError(f"--out is for pictures with boxes, and {run} is no detector; leave it out")
     from senet.train.apply import predict_image
     from senet.train.trained import read_trained
 

@@ -16,7 +16,8 @@ __all__ = ["COMMANDS"]
 PACKAGES = (
     ("torchvision", "train"), ("accelerate", "train"), ("torchmetrics", "train"), ("safetensors", "train"),
     ("tensorboard", "train"), ("matplotlib", "plot"), ("jinja2", "plot"), ("onnx", "export"), ("onnxruntime", "export"),
-    ("webdataset", "shards"), ("timm", "dev"), ("triton", "comes with torch on CUDA machines"),
+    ("webdataset", "shards"), ("faster-coco-eval", "detection"), ("timm", "dev"),
+    ("triton", "comes with torch on CUDA machines"),
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def doctor() -> None:
         rows.append(("Fashion-MNIST", at_hand or "not at hand; will be downloaded"))
     rows.append(("chromium", shutil.which("chromium") or "not installed (only the report's own test wants it)"))
     for name, value in rows:
-        typer.echo(f"{name:<14} {value}")
+        typer.echo(f"{name:<16} {value}")
 
 
 COMMANDS: dict[Callable[..., None], str] = {doctor: "senet doctor"}

@@ -22,8 +22,9 @@ def find_network(name: str) -> tuple[nn.Module, int]:
     """A network with fresh weights, and the side of the images that it is made for (224 where it does not say).
 
     Args:
-        name: ``timm:NAME``, ``torchvision:NAME``, ``MODULE:FUNCTION`` (called without arguments, gives a module; found
-            from the current folder too), or a bare name: ours, else timm's, else torchvision's, where installed.
+        name: ``timm:NAME``, ``torchvision:NAME``, ``detector:NAME`` (of :func:`senet.create_detector`'s the backbone
+            with its pyramid, in which all gates are), ``MODULE:FUNCTION`` (called without arguments, gives a module;
+            found from the current folder too), or a bare name: ours, else timm's, else torchvision's, where installed.
 
     Raises:
         InputError: nothing is found, a package that is named is not installed, or the function gives no module.
@@ -31,6 +32,10 @@ def find_network(name: str) -> tuple[nn.Module, int]:
     place, colon, rest = name.partition(":")
     if not colon:
         return _bare(name)
+    if place == "detector":
+        from senet.models import create_detector
+
+        return create_detector(rest, num_classes=80).backbone, 800
     if place in _PACKAGES:
         if importlib.util.find_spec(place) is None:
             raise InputError(f"{name} is {place}'s, which is not installed; pip install {place}")

@@ -40,6 +40,9 @@ class ConsoleWatch(Watch):
             self.task = self.bar.add_task("decoding images", total=total, note="")
         self.bar.update(self.task, completed=done, total=total)
 
+    def note(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
+
     def start(self, title: str, *, epochs: int, steps: int, done: int) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
@@ -62,8 +65,7 @@ class ConsoleWatch(Watch):
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         self.console.print(
-            f"{self.title} {metrics['epoch']}/{self.epochs}: loss {metrics['train_loss']:.3f}, top-1 "
-            f"{metrics['train_top1']:.2f} % train, {metrics['val_top1']:.2f} % val, "
+            f"{self.title} {metrics['epoch']}/{self.epochs}: loss {metrics['train_loss']:.3f}, {_scores(metrics)}, "
             f"{metrics['images_per_second']:,.0f} images/s",
             soft_wrap=True,
         )
@@ -76,6 +78,16 @@ class ConsoleWatch(Watch):
 
     def _where(self, done: int) -> str:
         return f"{self.title} epoch {min(done // max(self.steps, 1) + 1, self.epochs)}/{self.epochs}"
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    if "val_ap" in metrics:
+        return ", ".join(
+            f"{words} {metrics[name] or 0:.2f} % val"
+            for name, words in (("val_ap", "AP"), ("val_ap50", "AP50"), ("val_mask_ap", "mask AP"))
+            if name in metrics
+        )
+    return f"top-1 {metrics['train_top1']:.2f} % train, {metrics['val_top1']:.2f} % val"
 
 
 @contextmanager

@@ -32,24 +32,23 @@ def compare(
 ) -> None:
     """Compare runs: a table with differences; several seeds as mean, spread and number; and by epoch."""
     from senet.analysis.compare import compare
-    from senet.analysis.epochs import epoch_table, to_csv
+    from senet.analysis.epochs import epoch_table
     from senet.files import write_whole
-    from senet.options import to_plain
     from senet.train.rundir import read_metrics, read_summary
 
     comparison = compare([read_summary(run) for run in runs])
     histories = {run: read_metrics(Path(run)) for arm in comparison.arms for run in arm.runs}
     chosen = _epochs(epochs) or list(range(1, 1 + max(map(len, histories.values()))))
-    rows = epoch_table(comparison.arms, histories, chosen) if epochs or csv else ()
+    table = epoch_table(comparison.arms, histories, chosen)
     if csv:
-        write_whole(csv, to_csv(rows).encode())
+        write_whole(csv, table.to_csv().encode())
     if as_json:
-        by_epoch = {"by_epoch": to_plain(rows)} if epochs else {}
+        by_epoch = {"by_epoch": table.to_dicts()} if epochs else {}
         typer.echo(json.dumps({**comparison.to_dict(), **by_epoch}, indent=2))
         return
     print_comparison(comparison)
     if epochs:
-        print_epochs(rows)
+        print_epochs(table)
     if csv:
         typer.echo(f"\nThe table by epoch: {csv}")
 

@@ -10,21 +10,24 @@ from rich.console import Console
 from rich.table import Table
 
 from senet.analysis.arms import Spread
+from senet.analysis.metrics import metric_of
 from senet.analysis.wording import duration, loss, plural, spread
 
 if TYPE_CHECKING:
     from senet.analysis.catalogue import Published, Row
     from senet.analysis.compare import Comparison
     from senet.analysis.complexity import Complexity, StageWeights
-    from senet.analysis.epochs import EpochRow
+    from senet.analysis.epochs import EpochTable
     from senet.models.weights.own.records import Record
     from senet.models.weights.weight import Weight
     from senet.published import Figure
+    from senet.train.detection.evaluate import DetectionScore
     from senet.train.evaluate import Evaluation
 
 __all__ = [
     "print_comparison",
     "print_complexity",
+    "print_detection_score",
     "print_epochs",
     "print_equation_5",
     "print_evaluation",
@@ -35,6 +38,7 @@ __all__ = [
     "print_records",
     "print_rows",
     "print_summary",
+    "print_voc_ap",
     "print_weights",
 ]
 
@@ -43,10 +47,12 @@ console = Console(highlight=False, markup=False)  # names of classes and files a
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """The end of a training, in a line or two."""
+    metric = metric_of(summary)
     console.print(
-        f"{summary['model']} with {summary['parameters']:,} parameters: {summary['top1']:.2f} % top-1 on "
-        f"{summary['val_images']:,} validation images after {plural(summary['epochs'], 'epoch')} "
-        f"(best {summary['best_top1']:.2f} % after epoch {summary['best_epoch']}), {duration(summary['seconds'])}"
+        f"{summary['model']} with {summary['parameters']:,} parameters: {summary[metric.key] or 0:.2f} % {metric.name} "
+        f"on {summary['val_images']:,} validation images after {plural(summary['epochs'], 'epoch')} "
+        f"(best {summary[f'best_{metric.key}']:.2f} % after epoch {summary['best_epoch']}), "
+        f"{duration(summary['seconds'])}"
     )
     console.print(
         f"in {summary['run']}: model.safetensors, best.safetensors, metrics.jsonl, summary.json", soft_wrap=True
@@ -63,6 +69,33 @@ def print_evaluation(result: Evaluation, classes: Sequence[str]) -> None:
     console.print(f"top-1 {result.top1:.2f} %{top5}, loss {result.loss:.4f}, {result.images:,} images")
 
 
+def print_detection_score(score: DetectionScore) -> None:
+    """A detector's score, class by class and in total."""
+    table = _table("class", "id", "AP, %", "AP50, %")
+    for one in score.per_class:
+        table.add_row(one["class"], str(one["category_id"]), _or_dash(one["ap"]), _or_dash(one["ap50"]))
+    console.print(table)
+    told = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
+    for prefix in ("", "mask_"):
+        if f"{prefix}ap" in score.numbers:
+            numbers = ", ".join(f"{words} {_or_dash(score.numbers[prefix + name])}" for name, words in told.items())
+            console.print(f"{'masks' if prefix else 'boxes'}: {numbers} (COCO's, percent), {score.images:,} images")
+
+
+def print_voc_ap(found: Mapping[str, Mapping[str, float | None]]) -> None:
+    """VOC's average precision, class by class and their mean."""
+    table = _table("class", *(f"VOC {year} AP, %" for year in found))
+    for name in next(iter(found.values())):
+        table.add_row(name, *(_or_dash(per_class[name]) for per_class in found.values()))
+    known = [[ap for ap in per_class.values() if ap is not None] for per_class in found.values()]
+    table.add_row("mean", *(_or_dash(sum(aps) / len(aps) if aps else None) for aps in known), style="bold")
+    console.print(table)
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
     """The most probable classes of each image."""
     for image, best in found.items():
@@ -73,11 +106,10 @@ def print_predictions(found: Mapping[str, Sequence[tuple[str, float]]]) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Arms with mean, spread and n; then what may be said of their differences."""
-    table = _table(
-        "network", "parameters", "n", "top-1, %", "seconds", caption="mean and standard deviation over seeds"
-    )
+    score = f"{comparison.arms[0].metric.name}, %"
+    table = _table("network", "parameters", "n", score, "seconds", caption="mean and standard deviation over seeds")
     for arm in comparison.arms:
-        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.top1.n), spread(arm.top1), spread(arm.seconds))
+        table.add_row(arm.name, f"{arm.parameters:,}", str(arm.score.n), spread(arm.score), spread(arm.seconds))
     console.print(table)
     for difference in comparison.differences:
         console.print(difference.verdict, style="bold")
@@ -85,17 +117,14 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(caveat)
 
 
-def print_epochs(rows: Sequence[EpochRow]) -> None:
+def print_epochs(epochs: EpochTable) -> None:
     """Arms after some epochs."""
-    from senet.analysis.epochs import COLUMNS
-
     table = _table("epoch", caption="mean and standard deviation over seeds")
     table.add_column("network", overflow="fold")
-    for name in COLUMNS.values():
-        table.add_column(name, justify="right", overflow="fold")
-    for row in rows:
-        errors = spread(row.top1_error), spread(row.top5_error)
-        cells = loss(row.train_loss), spread(row.train_top1), loss(row.val_loss), *errors
+    for column in epochs.columns:
+        table.add_column(column.title, justify="right", overflow="fold")
+    for row in epochs.rows:
+        cells = [(loss if c.is_loss else spread)(row.numbers[c.name]) for c in epochs.columns]
         table.add_row(str(row.epoch), row.arm, *cells)
     console.print()
     console.print(table)

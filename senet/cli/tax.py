@@ -36,7 +36,8 @@ def tax(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A name of ours, timm:NAME, torchvision:NAME, or MODULE:FUNCTION, which gives a network of your own.",
+            help="A name of ours, timm:NAME, torchvision:NAME, detector:NAME (a backbone with its pyramid), or "
+            "MODULE:FUNCTION, which gives a network of your own.",
         ),
     ],
     train: Annotated[bool, typer.Option("--train/--infer", help="A step of training, or of inference.")] = True,

@@ -15,7 +15,7 @@ from senet.cli.show import print_comparison, print_summary
 from senet.errors import InputError
 from senet.options import parse_assignments
 from senet.recipes import get_recipe
-from senet.train.recipe import Recipe
+from senet.train.recipe import BaseRecipe
 
 __all__ = ["COMMANDS"]
 
@@ -78,7 +78,7 @@ def twins(
         typer.echo(f"\nThe report: {out / 'report.html'}\nThe figures: {out / 'summary.json'}")
 
 
-def _changed(recipe: Recipe, data: Path | None, named: dict[str, Any], change: list[str] | None) -> Recipe:
+def _changed(recipe: BaseRecipe, data: Path | None, named: dict[str, Any], change: list[str] | None) -> BaseRecipe:
     named = {name: value for name, value in named.items() if value is not None}
     if data is not None:
         named["data.root"] = str(data.expanduser().resolve())  # the run must find it from anywhere

@@ -3,6 +3,7 @@
 from senet.models.bn_inception import BNInception, BNInceptionConfig
 from senet.models.config import NetConfig
 from senet.models.create import create_model
+from senet.models.detection.create import create_detector
 from senet.models.features import Features
 from senet.models.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2Config
 from senet.models.inception_v3 import InceptionV3, InceptionV3Config
@@ -48,6 +49,7 @@ __all__ = [
     "TextLineConfig",
     "TextLineNet",
     "VGGConfig",
+    "create_detector",
     "create_model",
     "list_models",
     "list_pretrained",

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from senet.errors import InputError, did_you_mean
-from senet.recipes import cifar, cifar100, fashion, folder, imagenet, places365, synthetic
-from senet.train.recipe import Recipe
+from senet.recipes import cifar, cifar100, detection, fashion, folder, imagenet, places365, synthetic
+from senet.train.recipe import BaseRecipe
 
 __all__ = ["RECIPES", "get_recipe"]
 
-RECIPES: MappingProxyType[str, Callable[[], Recipe]] = MappingProxyType(
+RECIPES: MappingProxyType[str, Callable[[], BaseRecipe]] = MappingProxyType(
     {
         f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
-        for module in (cifar, cifar100, fashion, folder, imagenet, places365, synthetic)
+        for module in (cifar, cifar100, detection, fashion, folder, imagenet, places365, synthetic)
         for name in module.__all__
     }
 )
 
 
-def get_recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> BaseRecipe:
     """The recipe of a name.
 
     Raises:

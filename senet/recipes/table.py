@@ -77,14 +77,16 @@ class Table:
     def _paper(self) -> list[tuple[Arm, Recipe]]:
         if not self.paper:
             return []
-        recipes = [get_recipe(name) for name in self.paper]
+        every = [get_recipe(name) for name in self.paper]
+        recipes = [recipe for recipe in every if isinstance(recipe, Recipe)]
         rows = {figure.row: figure for figure in figures(edition="tpami", table=self.number)}
         found = []
         for row, figure in rows.items():
-            recipe = next((recipe for recipe in recipes if recipe.model.name == figure.model), None)
-            if recipe is None or row.endswith("(original)"):  # of others, or as others report it
+            fitting = [recipe for recipe in recipes if recipe.model.name == figure.model]
+            if not fitting or row.endswith("(original)"):  # of others, or as others report it
                 continue
             options = {name: value for name, value in figure.options.items() if name != "num_classes"}
+            recipe = fitting[0]
             model = Model(recipe.model.name, {**recipe.model.options, **options})
             found.append((Arm(row, model.name, model.options, row), replace(recipe, model=model)))
         return found

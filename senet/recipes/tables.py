@@ -63,7 +63,10 @@ _TABLES = (
         paper=("places365.resnet152", "places365.seresnet152"),
         why_not="Table 6 is about another large data set; give yours to another table: table2 --data DIR",
     ),
-    Table(number="7", why_not="Table 7 is of detectors, which senet has none of"),
+    Table(
+        number="7",
+        why_not="Table 7 is of detectors; `senet recipes detection.*` has its trainings",
+    ),
     Table(
         number="8",
         paper=("imagenet.senet154",),

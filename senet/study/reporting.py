@@ -20,7 +20,9 @@ from senet.options import to_plain
 from senet.train.apply import held_out
 from senet.train.data import ImageSet, make_loader, read_image
 from senet.train.data.preprocess import fit
+from senet.train.recipe import BaseRecipe
 from senet.train.rundir import read_metrics, read_summary
+from senet.train.tasks import load_recipe
 from senet.train.trained import Trained, read_trained
 
 __all__ = ["write_report"]
@@ -62,10 +64,8 @@ def write_report(
     if labels is not None:
         summaries = [{**summary, "label": label} for summary, label in zip(summaries, labels, strict=True)]
     comparison = compare(summaries)
-    shown = {}
-    for arm in comparison.arms:
-        trained = read_trained(Path(arm.runs[0]))
-        shown[arm.runs[0]] = Shown(trained, held_out(trained))
+    firsts = {arm.runs[0]: Path(arm.runs[0]) for arm in comparison.arms}
+    own = _of_detectors if comparison.arms[0].metric.key == "ap" else _of_classifiers
     report = Report(
         title=" and ".join(arm.name for arm in comparison.arms[:3]),
         subtitle=_subtitle(summaries),
@@ -73,13 +73,36 @@ def write_report(
         classes=tuple(summaries[0]["classes"]),
         histories={summary["run"]: read_metrics(Path(summary["run"])) for summary in summaries},
         epochs=epochs,
-        confusions={summary["run"]: torch.tensor(summary["confusion"]) for summary in summaries},
-        examples=_examples(shown),
-        gates={run: _gates(one) for run, one in shown.items() if _has_gates(one)},
-        recipe_diff=_difference([one.trained for one in shown.values()]),
+        recipe_diff=_difference([load_recipe(run / "recipe.json") for run in firsts.values()]),
         versions={**summaries[0]["versions"], "device": summaries[0]["device"]},
+        **own(summaries, firsts),
     )
     render(report, out)
+
+
+def _of_classifiers(summaries: Sequence[Mapping[str, Any]], firsts: Mapping[str, Path]) -> dict[str, Any]:
+    """What only a classifier's page has; the networks are those of the first run of each arm."""
+    shown = {}
+    for run, folder in firsts.items():
+        trained = read_trained(folder)
+        shown[run] = Shown(trained, held_out(trained))
+    return {
+        "confusions": {summary["run"]: torch.tensor(summary["confusion"]) for summary in summaries},
+        "examples": _examples(shown),
+        "gates": {run: _gates(one) for run, one in shown.items() if _has_gates(one)},
+    }
+
+
+def _of_detectors(summaries: Sequence[Mapping[str, Any]], firsts: Mapping[str, Path]) -> dict[str, Any]:
+    """What only a detector's page has."""
+    from senet.study.detections import FALSE, FOUND, MISSED, scenes
+
+    return {
+        "precisions": {summary["run"]: summary["precision"] for summary in summaries},
+        "average_precisions": {summary["run"]: summary["ap_by_iou"] for summary in summaries},
+        "scenes": scenes(firsts),
+        "scene_colours": (FOUND, MISSED, FALSE),
+    }
 
 
 def _subtitle(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -150,11 +173,10 @@ def _best(probabilities: Tensor, classes: Sequence[str]) -> list[tuple[str, floa
     return [(classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
-def _difference(arms: Sequence[Trained]) -> str:
+def _difference(recipes: Sequence[BaseRecipe]) -> str:
     """How the second arm's recipe differs from the first's, as a unified diff."""
-    recipes = [trained.recipe for trained in arms[:2] if trained.recipe is not None]
     if len(recipes) < 2:
         return ""
-    first, second = (json.dumps(to_plain(recipe), indent=2).splitlines() for recipe in recipes)
-    before, after = (recipe.name for recipe in recipes)
+    first, second = (json.dumps(to_plain(recipe), indent=2).splitlines() for recipe in recipes[:2])
+    before, after = (recipe.name for recipe in recipes[:2])
     return "\n".join(difflib.unified_diff(first, second, before, after, n=1, lineterm=""))

@@ -12,7 +12,7 @@ from senet.analysis.report import require_plotting
 from senet.errors import InputError
 from senet.study.reporting import write_report
 from senet.train.loop import train
-from senet.train.recipe import Recipe
+from senet.train.recipe import BaseRecipe
 from senet.train.rundir import check_folder, read_summary, write_json
 from senet.train.watch import Watch
 
@@ -20,7 +20,7 @@ __all__ = ["train_twins"]
 
 
 def train_twins(
-    recipes: Sequence[Recipe], out: Path, *, seeds: int, resume: bool = False, watchers: Sequence[Watch] = ()
+    recipes: Sequence[BaseRecipe], out: Path, *, seeds: int, resume: bool = False, watchers: Sequence[Watch] = ()
 ) -> Comparison:
     """Trains each recipe with seeds 0 to ``seeds - 1``, seed by seed, compares them and writes the report.
 

@@ -30,17 +30,18 @@ class Progress:
     step: int = 0  # steps done in the epoch under way
     seconds: float = 0.0  # spent training in the epoch under way
     loss_sum: float = 0.0  # over the images seen in the epoch under way
-    correct: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of other numbers, by name, over the same images
     seen: int = 0
-    best_top1: float = -1.0
+    best: float = -1.0  # score so far, percent
     best_epoch: int = 0
     val_losses: list[float] = field(default_factory=list)
 
-    def next_epoch(self, val_loss: float) -> None:
+    def next_epoch(self, val_loss: float | None) -> None:
         """An epoch is done; starts counting anew."""
-        self.val_losses.append(val_loss)
+        if val_loss is not None:
+            self.val_losses.append(val_loss)
         self.epoch, self.step = self.epoch + 1, 0
-        self.seconds, self.loss_sum, self.correct, self.seen = 0.0, 0.0, 0, 0
+        self.seconds, self.loss_sum, self.sums, self.seen = 0.0, 0.0, {}, 0
 
 
 def save_checkpoint(

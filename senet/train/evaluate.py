@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,19 @@ class Evaluation:
     def images(self) -> int:
         """How many images were seen."""
         return sum(map(sum, self.confusion))
+
+    @property
+    def best(self) -> float:
+        """Top-1: what networks are judged by."""
+        return self.top1
+
+    def metrics(self) -> dict[str, Any]:
+        """An epoch's numbers by name."""
+        return {"val_loss": self.loss, "val_top1": self.top1, "val_top5": self.top5}
+
+    def summary(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {"top1": self.top1, "top5": self.top5, "val_loss": self.loss, "confusion": self.confusion}
 
 
 @torch.inference_mode()

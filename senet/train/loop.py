@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
@@ -18,31 +17,32 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from senet.errors import InputError
 from senet.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from senet.train.data import ImageSet, load_data, make_loader
 from senet.train.data.randomness import stream
-from senet.train.evaluate import Evaluation, evaluate
 from senet.train.memory import keep_freed_memory
 from senet.train.meter import Meter
 from senet.train.optim import make_optimizer
-from senet.train.recipe import Recipe, Run
+from senet.train.recipe import BaseRecipe, Run
 from senet.train.results import Results
-from senet.train.rundir import build_model, check_folder, open_folder, read_summary
+from senet.train.rundir import check_folder, open_folder, read_summary
 from senet.train.schedule import lr_factor
-from senet.train.start import initial_model
+from senet.train.task import Score, Split, Task
+from senet.train.tasks import task_of
 from senet.train.watch import Audience, TensorBoard, Watch, require_tensorboard
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Recipe,
+    recipe: BaseRecipe,
     out: Path,
     *,
     resume: bool = False,
     watchers: Sequence[Watch] = (),
-    images: tuple[ImageSet, ImageSet] | None = None,
+    images: tuple[Split, Split] | None = None,
 ) -> dict[str, Any]:
     """Trains a network and leaves everything about it in a folder.
+
+    What is learnt, a :class:`senet.train.task.Task` knows: the images, the network, the loss and the score.
 
     Runs on a CPU, on one GPU, or on many where it is started by ``accelerate launch`` or ``torchrun``; the batch size
     is that of a step over all of them. What is random is a function of the recipe's seed and the step, so that a run
@@ -65,37 +65,39 @@ def train(
     """
     check_folder(out, recipe, resume=resume)
     keep_freed_memory()
-    with torch.device("meta"):
-        build_model(recipe.model, recipe.data.channels, 2)  # what cannot be built is refused before images are read
+    task = task_of(recipe)
+    task.check(recipe)
     if recipe.run.tensorboard:
         require_tensorboard()
     with ExitStack() as stack:
         accelerator = _accelerator(recipe.run, stack)
         audience = Audience(watchers if accelerator.is_main_process else ())
         stack.callback(audience.close)
-        train_set, val_set = images or load_data(recipe.data, progress=audience.loading)
-        return _train(recipe, out, train_set, val_set, resume=resume, accelerator=accelerator, audience=audience)
+        splits = images or task.load(recipe, progress=audience.loading)
+        for note in dict.fromkeys(note for split in splits for note in split.notes):
+            audience.note(note)
+        return _train(task, recipe, out, *splits, resume=resume, accelerator=accelerator, audience=audience)
 
 
 def _train(
-    recipe: Recipe,
+    task: Task[Any, Any],
+    recipe: BaseRecipe,
     out: Path,
-    train_set: ImageSet,
-    val_set: ImageSet,
+    train_set: Split,
+    val_set: Split,
     *,
     resume: bool,
     accelerator: Accelerator,
     audience: Audience,
 ) -> dict[str, Any]:
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    spec, schedule, run = recipe.data, recipe.schedule, recipe.run
+    schedule, run = recipe.schedule, recipe.run
     first_process = accelerator.is_main_process
 
     # Data, network, optimizer.
-    layout = {"device": device, "rank": rank, "world": world, "channels_last": run.channels_last}
-    batches = make_loader(train_set, spec, train=True, seed=run.seed, accumulate=run.accumulate, **layout)
-    val_batches = make_loader(val_set, spec, train=False, seed=run.seed, **layout)
-    model = initial_model(recipe.model, spec.channels, len(train_set.classes), seed=run.seed).to(device)
+    batches = task.loader(train_set, recipe, train=True, device=device, rank=rank, world=world)
+    val_batches = task.loader(val_set, recipe, train=False, device=device, rank=rank, world=world)
+    model = task.initial_model(recipe, train_set).to(device)
     if run.channels_last:
         model = model.to(memory_format=torch.channels_last)
     average = None if run.ema_decay is None else _moving_average(model, run.ema_decay)
@@ -116,7 +118,8 @@ def _train(
     accelerator.wait_for_everyone()
     if progress.epoch == schedule.epochs and (out / "summary.json").exists():
         return read_summary(out)
-    results = Results(out, recipe, train_set, val_set, images=known, epochs=progress.epoch, write=first_process)
+    told = {"metric": task.metric, "images": known, "epochs": progress.epoch, "write": first_process}
+    results = Results(out, recipe, train_set, val_set, **told)
     steps = len(batches) // run.accumulate
     if run.tensorboard and first_process:
         audience.add(TensorBoard(out / "tensorboard", first_epoch=progress.epoch))
@@ -126,14 +129,14 @@ def _train(
         if first_process:
             save_checkpoint(checkpoint, progress=progress, **state)
 
-    def judge() -> Evaluation:
+    def judge() -> Score:
         if world > 1:  # norm statistics differ between processes; those of the first are saved
             for buffer in judged.buffers():
                 broadcast(buffer)
         with accelerator.autocast():
-            return evaluate(judged, val_batches.batches(0), len(train_set.classes), device)
+            return task.evaluate(judged, val_batches.batches(0), val_set, device)
 
-    score: Evaluation | None = None
+    score: Score | None = None
     for epoch in range(progress.epoch, schedule.epochs):
         net.train()
         if schedule.freeze_norms is not None and epoch / schedule.epochs >= schedule.freeze_norms:
@@ -141,22 +144,21 @@ def _train(
         meter = Meter(accelerator, progress, first_step=epoch * steps)
         started = time.perf_counter() - progress.seconds
         first = progress.step * run.accumulate
-        for micro, (images, labels) in enumerate(batches.batches(epoch, first), first):
+        for micro, (inputs, targets) in enumerate(batches.batches(epoch, first), first):
             # Layers that draw random numbers draw the same ones, however the run got here.
             chance = stream("layers", seed=run.seed, epoch=epoch, index=micro * world + rank)
             torch.manual_seed(int(chance.integers(2**63)))
             last = (micro + 1) % run.accumulate == 0
             with nullcontext() if last else accelerator.no_sync(net):
-                logits = net(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.loss.label_smoothing)
+                loss, numbers = task.loss(net, inputs, targets, recipe)
                 accelerator.backward(loss / run.accumulate)
-            meter.add(loss, logits, labels)
+            meter.add(loss, numbers, len(targets))
             if not last:
                 continue
 
             factor = lr_factor(schedule, (epoch + progress.step / steps) / schedule.epochs, progress.val_losses)
             for group in optimizer.param_groups:
-                group["lr"] = recipe.optim.lr * factor
+                group["lr"] = recipe.lr * factor
             if recipe.optim.clip_grad_norm is not None:
                 accelerator.clip_grad_norm_(net.parameters(), recipe.optim.clip_grad_norm)
             optimizer.step()
@@ -165,7 +167,7 @@ def _train(
                 average.update_parameters(model)
             progress.step += 1
 
-            audience.step(len(labels) * run.accumulate * world)
+            audience.step(len(targets) * run.accumulate * world)
             if progress.step % run.log_every == 0 or progress.step == steps:
                 meter.read()
                 audience.loss(progress.loss_sum / progress.seen)
@@ -176,7 +178,7 @@ def _train(
         progress.seconds = time.perf_counter() - started
 
         score = judge()
-        metrics = results.epoch(progress, score, lr=recipe.optim.lr * factor, weights=judged)
+        metrics = results.epoch(progress, score, lr=recipe.lr * factor, weights=judged)
         progress.next_epoch(score.loss)
         save()
         audience.epoch(metrics)

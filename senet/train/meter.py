@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -26,23 +27,22 @@ class Meter:
         self.progress = progress
         self.first_step = first_step  # steps of the whole run before this epoch
         self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
+        self._numbers: list[Mapping[str, Tensor]] = []
         self._steps: list[int] = []
         self._images: list[int] = []
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor, numbers: Mapping[str, Tensor], images: int) -> None:
         """Takes note of a batch, without waiting for it.
 
         Args:
-            loss: of the batch.
-            logits: ``(n, classes)``.
-            labels: ``(n,)`` int64; or ``(n, classes)``, the share of each class, of which the largest counts.
+            loss: of the batch, a mean over its images.
+            numbers: others by name, each a sum over its images; the same names for every batch.
+            images: how many it has.
         """
-        classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._losses.append(loss.detach())
-        self._correct.append((logits.detach().argmax(1) == classes).sum())
+        self._numbers.append({name: number.detach() for name, number in numbers.items()})
         self._steps.append(self.progress.step)
-        self._images.append(len(labels) * self.accelerator.num_processes)
+        self._images.append(images * self.accelerator.num_processes)
 
     def read(self) -> None:
         """Adds what was collected to the progress.
@@ -53,8 +53,11 @@ class Meter:
         if not self._losses:
             return
         losses = self.accelerator.reduce(torch.stack(self._losses).float(), "mean").tolist()
-        correct = self.accelerator.reduce(torch.stack(self._correct), "sum").tolist()
-        for loss, right, step, images in zip(losses, correct, self._steps, self._images, strict=True):
+        sums = {
+            name: self.accelerator.reduce(torch.stack([numbers[name] for numbers in self._numbers]), "sum").tolist()
+            for name in self._numbers[0]
+        }
+        for index, (loss, step, images) in enumerate(zip(losses, self._steps, self._images, strict=True)):
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss is {loss} at step {self.first_step + step + 1} (epoch {self.progress.epoch + 1}, step "
@@ -62,6 +65,7 @@ class Meter:
                     "schedule.warmup or optim.clip_grad_norm"
                 )
             self.progress.loss_sum += loss * images
-            self.progress.correct += right
+            for name, numbers in sums.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0) + numbers[index]
             self.progress.seen += images
-        self._losses, self._correct, self._steps, self._images = [], [], [], []
+        self._losses, self._numbers, self._steps, self._images = [], [], [], []

@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from senet.errors import InputError
 from senet.models.weights.preprocessing import Preprocessing
 from senet.options import build, override
 
-__all__ = ["Data", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule"]
+__all__ = ["BaseRecipe", "Data", "Images", "Loss", "Model", "Optim", "Recipe", "Run", "Schedule", "read_plain"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,23 @@ class Model:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Images(Protocol):
+    """What every task's data says of its images; each field as :class:`Data` has it."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def root(self) -> str | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def val_fraction(self) -> float: ...
+    @property
+    def limit(self) -> int | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +123,14 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One training, complete."""
+class BaseRecipe:
+    """One training, complete, as the loop sees it; each task's recipe adds what it needs, and says what it is."""
 
     name: str
     model: Model
-    data: Data
+    data: Images
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
-    loss: Loss = field(default_factory=Loss)
     run: Run = field(default_factory=Run)
 
     def __post_init__(self) -> None:
@@ -123,32 +139,72 @@ class Recipe:
         Raises:
             InputError: names the field, its value and what is accepted.
         """
-        _check(self)
+        _check_training(self)
 
-    def override(self, changes: Mapping[str, Any]) -> Recipe:
+    @property
+    def task(self) -> str:
+        """What the training is for, a name of :mod:`senet.train.tasks`."""
+        raise NotImplementedError
+
+    @property
+    def lr(self) -> float:
+        """The full learning rate."""
+        return self.optim.lr
+
+    def override(self, changes: Mapping[str, Any]) -> Self:
         """This recipe with some fields changed: ``{"optim.lr": 0.1, "model.options.placement": "pre"}``."""
         return override(self, changes, what=f"recipe {self.name!r}")
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
+    def from_plain(cls, plain: Mapping[str, Any], *, what: str = "recipe") -> Self:
         """The recipe that :func:`senet.options.to_plain` took apart."""
         return build(cls, plain, what=what)
 
     @classmethod
-    def load(cls, path: Path) -> Recipe:
+    def load(cls, path: Path) -> Self:
         """Reads a recipe from the JSON of :func:`senet.options.to_plain`.
 
         Raises:
             InputError: the file is not a recipe.
         """
-        try:
-            plain = json.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is not a recipe: {error}") from None
-        return cls.from_plain(plain, what=f"the recipe {path}")
+        return cls.from_plain(read_plain(path), what=f"the recipe {path}")
 
 
-def _check(recipe: Recipe) -> None:
+@dataclass(frozen=True)
+class Recipe(BaseRecipe):
+    """The training of a classifier."""
+
+    data: Data
+    loss: Loss = field(default_factory=Loss)
+
+    def __post_init__(self) -> None:
+        """Refuses values that no training could have.
+
+        Raises:
+            InputError: names the field, its value and what is accepted.
+        """
+        super().__post_init__()
+        _check(self)
+
+    @property
+    def task(self) -> str:
+        """Classification."""
+        return "classification"
+
+
+def read_plain(path: Path) -> Any:
+    """The content of a recipe's file, not looked at.
+
+    Raises:
+        InputError: the file is missing, or no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a recipe: {error}") from None
+
+
+def _check_training(recipe: BaseRecipe) -> None:
     data, optim, schedule, run = recipe.data, recipe.optim, recipe.schedule, recipe.run
     at_least_one = {
         "data.batch_size": data.batch_size,
@@ -157,13 +213,13 @@ def _check(recipe: Recipe) -> None:
     }  # fmt: skip
     at_least_zero = {
         "optim.lr": optim.lr, "optim.momentum": optim.momentum, "optim.weight_decay": optim.weight_decay,
-        "data.workers": data.workers, "data.pad": data.pad, "data.cutout": data.cutout, "data.mixup": data.mixup,
+        "data.workers": data.workers,
         "optim.norm_weight_decay": optim.norm_weight_decay, "optim.clip_grad_norm": optim.clip_grad_norm,
         "schedule.patience": schedule.patience, "run.seed": run.seed, "schedule.gamma": schedule.gamma,
         "schedule.final_factor": schedule.final_factor, "schedule.warmup_factor": schedule.warmup_factor,
     }  # fmt: skip
     below_one = {
-        "loss.label_smoothing": recipe.loss.label_smoothing, "data.val_fraction": data.val_fraction,
+        "data.val_fraction": data.val_fraction,
         "run.ema_decay": run.ema_decay, "schedule.warmup": schedule.warmup,
         "schedule.freeze_norms": schedule.freeze_norms,
         **{f"schedule.milestones[{i}]": share for i, share in enumerate(schedule.milestones)},
@@ -173,21 +229,11 @@ def _check(recipe: Recipe) -> None:
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; accepted: 1 or more")
     for name, number in at_least_zero.items():
-        if number is not None and not (math.isfinite(number) and number >= 0):
-            raise InputError(f"{name} is {number}; accepted: 0 or more")
+        _at_least_zero(name, number)
     for name, number in below_one.items():
-        if number is not None and not 0 <= number < 1:
-            raise InputError(f"{name} is {number}; accepted: from 0 to below 1")
-    if not 0 < data.min_area <= 1:
-        raise InputError(f"data.min_area is {data.min_area}; accepted: above 0, up to 1")
-    if not 0 <= data.rotation <= 180:
-        raise InputError(f"data.rotation is {data.rotation}; accepted: degrees from 0 to 180")
-    if not 0 <= data.jitter <= 255:
-        raise InputError(f"data.jitter is {data.jitter}; accepted: from 0 to 255")
+        _below_one(name, number)
     if run.seed >= 2**32:
         raise InputError(f"run.seed is {run.seed}; accepted: below 2**32")
-    if data.cutout > data.size:
-        raise InputError(f"data.cutout is {data.cutout}, larger than data.size={data.size}; give at most that")
     if optim.nesterov and optim.momentum == 0:
         raise InputError("optim.nesterov needs optim.momentum above 0")
     if schedule.name == "step" and not schedule.milestones:
@@ -197,3 +243,28 @@ def _check(recipe: Recipe) -> None:
         )
     if data.batch_size % run.accumulate:
         raise InputError(f"data.batch_size={data.batch_size} is not a multiple of run.accumulate={run.accumulate}")
+
+
+def _check(recipe: Recipe) -> None:
+    data = recipe.data
+    for name in ("pad", "cutout", "mixup"):
+        _at_least_zero(f"data.{name}", getattr(data, name))
+    _below_one("loss.label_smoothing", recipe.loss.label_smoothing)
+    if not 0 < data.min_area <= 1:
+        raise InputError(f"data.min_area is {data.min_area}; accepted: above 0, up to 1")
+    if not 0 <= data.rotation <= 180:
+        raise InputError(f"data.rotation is {data.rotation}; accepted: degrees from 0 to 180")
+    if not 0 <= data.jitter <= 255:
+        raise InputError(f"data.jitter is {data.jitter}; accepted: from 0 to 255")
+    if data.cutout > data.size:
+        raise InputError(f"data.cutout is {data.cutout}, larger than data.size={data.size}; give at most that")
+
+
+def _at_least_zero(name: str, number: float | None) -> None:
+    if number is not None and not (math.isfinite(number) and number >= 0):
+        raise InputError(f"{name} is {number}; accepted: 0 or more")
+
+
+def _below_one(name: str, number: float | None) -> None:
+    if number is not None and not 0 <= number < 1:
+        raise InputError(f"{name} is {number}; accepted: from 0 to below 1")

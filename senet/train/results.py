@@ -19,10 +19,9 @@ from senet.measure import device_name
 from senet.models.weights.files import write_tensors
 from senet.options import to_plain
 from senet.train.checkpoint import Progress
-from senet.train.data import ImageSet
-from senet.train.evaluate import Evaluation
-from senet.train.recipe import Recipe
+from senet.train.recipe import BaseRecipe
 from senet.train.rundir import read_metrics, settings_of, write_json
+from senet.train.task import Score, Split
 
 __all__ = ["Results"]
 
@@ -33,6 +32,7 @@ class Results:
     Args:
         out: the run's folder.
         recipe: what is trained.
+        metric: what the score is called that decides which epoch is the best.
         train_set: the images trained on.
         val_set: the images it is judged by.
         images: the fingerprints of both, by which a run knows its images again, wherever they lie.
@@ -43,15 +43,16 @@ class Results:
     def __init__(
         self,
         out: Path,
-        recipe: Recipe,
-        train_set: ImageSet,
-        val_set: ImageSet,
+        recipe: BaseRecipe,
+        train_set: Split,
+        val_set: Split,
         *,
+        metric: str,
         images: Mapping[str, str],
         epochs: int,
         write: bool,
     ) -> None:
-        self.out, self.recipe, self.write = out, recipe, write
+        self.out, self.recipe, self.metric, self.write = out, recipe, metric, write
         self.train_set, self.val_set, self.images = train_set, val_set, dict(images)
         self.history = read_metrics(out)[:epochs]
         self._write_metrics()
@@ -61,14 +62,14 @@ class Results:
             lines = "".join(json.dumps(metrics) + "\n" for metrics in self.history)
             write_whole(self.out / "metrics.jsonl", lines.encode())
 
-    def epoch(self, progress: Progress, score: Evaluation, *, lr: float, weights: nn.Module) -> dict[str, Any]:
+    def epoch(self, progress: Progress, score: Score, *, lr: float, weights: nn.Module) -> dict[str, Any]:
         """Writes down an epoch and its weights.
 
         Raises:
             InputError: the validation loss is not finite; nothing is written.
         """
         epoch = progress.epoch + 1
-        if not math.isfinite(score.loss):
+        if score.loss is not None and not math.isfinite(score.loss):
             raise InputError(
                 f"the validation loss is {score.loss} after epoch {epoch}; stopped, the last checkpoint is kept. "
                 "Try a smaller optim.lr or schedule.warmup"
@@ -77,15 +78,13 @@ class Results:
             "epoch": epoch,
             "lr": lr,
             "train_loss": progress.loss_sum / progress.seen,
-            "train_top1": 100 * progress.correct / progress.seen,
-            "val_loss": score.loss,
-            "val_top1": score.top1,
-            "val_top5": score.top5,
+            **{name: number / progress.seen for name, number in progress.sums.items()},
+            **score.metrics(),
             "seconds": progress.seconds,
             "images_per_second": progress.seen / progress.seconds,
         }
-        if score.top1 > progress.best_top1:
-            progress.best_top1, progress.best_epoch = score.top1, epoch
+        if score.best > progress.best:
+            progress.best, progress.best_epoch = score.best, epoch
             self._weights("best", weights, metrics)
         self._weights("model", weights, metrics)
         self.history.append(metrics)
@@ -94,11 +93,11 @@ class Results:
 
     def _weights(self, name: str, weights: nn.Module, metrics: dict[str, Any]) -> None:
         if self.write:
-            info = {"recipe": to_plain(self.recipe), "classes": list(self.val_set.classes), "metrics": metrics}
+            info = {"recipe": to_plain(self.recipe), **self.val_set.described(), "metrics": metrics}
             info["images"] = self.images
             write_tensors(self.out / f"{name}.safetensors", weights.state_dict(), info)
 
-    def finish(self, progress: Progress, score: Evaluation, weights: nn.Module, device: torch.device) -> dict[str, Any]:
+    def finish(self, progress: Progress, score: Score, weights: nn.Module, device: torch.device) -> dict[str, Any]:
         """Writes and returns the summary of the complete run."""
         recipe = self.recipe
         summary = {
@@ -113,14 +112,11 @@ class Results:
             "seed": recipe.run.seed,
             "epochs": recipe.schedule.epochs,
             "seconds": sum(metrics["seconds"] for metrics in self.history),
-            "top1": score.top1,
-            "top5": score.top5,
-            "val_loss": score.loss,
-            "best_top1": progress.best_top1,
+            **score.summary(),
+            f"best_{self.metric}": progress.best,
             "best_epoch": progress.best_epoch,
-            "classes": list(self.val_set.classes),
+            **self.val_set.described(),
             "images": self.images,
-            "confusion": score.confusion,
             "device": device_name(device),
             "versions": {"senet": senet.__version__, "torch": torch.__version__, "python": platform.python_version()},
         }

@@ -16,7 +16,8 @@ from senet.files import draft_of, write_whole
 from senet.models.net import Net
 from senet.models.registry import build
 from senet.options import flatten, to_plain
-from senet.train.recipe import Model, Recipe
+from senet.train.recipe import BaseRecipe, Model
+from senet.train.tasks import load_recipe
 
 __all__ = [
     "RESUMABLE",
@@ -42,7 +43,7 @@ FILES = (
 )
 
 
-def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+def check_folder(out: Path, recipe: BaseRecipe, *, resume: bool) -> None:
     """Refuses a folder that is not for this run, before any work is done; changes nothing.
 
     Raises:
@@ -54,7 +55,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         if orphans:
             raise InputError(f"{out} holds {orphans[0]} of a run, but no recipe.json; name another folder with --out")
         return
-    before = Recipe.load(saved)
+    before = load_recipe(saved)
     old, new = flatten(to_plain(before)), flatten(to_plain(recipe))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in RESUMABLE]
     if changed:
@@ -69,7 +70,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         )
 
 
-def open_folder(out: Path, recipe: Recipe) -> None:
+def open_folder(out: Path, recipe: BaseRecipe) -> None:
     """Makes the folder of a run, clears away what a killed run was just writing, and saves the recipe.
 
     Raises:
@@ -118,10 +119,10 @@ def read_summary(out: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         raise InputError(f"{out / 'summary.json'} is no summary: {summary!r}")
     # Written by an older version, the summary lacks the fields that recipes have got since.
-    return {**summary, "run": str(out), "settings": settings_of(Recipe.load(out / "recipe.json"))}
+    return {**summary, "run": str(out), "settings": settings_of(load_recipe(out / "recipe.json"))}
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
+def settings_of(recipe: BaseRecipe) -> dict[str, Any]:
     """What decides a result besides network, epochs, seed and images, which summaries name on their own."""
     named = {"name", "model.name", "schedule.epochs", "run.seed", *RESUMABLE}
     return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in named}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from senet.models.net import Net
 from senet.models.registry import model_config, model_entry
 from senet.train.recipe import Model
 from senet.train.rundir import build_model
 
-__all__ = ["initial_model"]
+__all__ = ["initial_model", "share_weights"]
 
 
 def initial_model(spec: Model, channels: int, num_classes: int, *, seed: int) -> Net:
@@ -34,9 +35,14 @@ def initial_model(spec: Model, channels: int, num_classes: int, *, seed: int) ->
         return build_model(spec, channels, num_classes)
     twin = model_entry(spec.name).net(config.without_blocks(num_classes=num_classes, in_chans=channels))
     model = build_model(spec, channels, num_classes)
+    share_weights(model, twin)
+    return model
+
+
+def share_weights(model: nn.Module, twin: nn.Module) -> None:
+    """Gives a network the weights of another wherever both have them, by name and shape."""
     own = model.state_dict()
     shared = {
         name: value for name, value in twin.state_dict().items() if name in own and own[name].shape == value.shape
     }
     model.load_state_dict(shared, strict=False)
-    return model

@@ -24,6 +24,7 @@ from senet.options import build as build_value
 from senet.options import override, to_plain
 from senet.train.recipe import Data, Recipe
 from senet.train.rundir import build_model
+from senet.train.tasks import load_recipe, read_recipe
 
 __all__ = ["Trained", "read_trained"]
 
@@ -94,7 +95,7 @@ def _of_folder(folder: Path, weights: str) -> Trained:
     if not path.is_file():
         raise InputError(f"{folder} holds no {path.name}: its run has not finished an epoch")
     trained = _of_file(path, says_how=False)
-    where = Recipe.load(folder / "recipe.json").data.root  # a run resumed with moved images knows where they are now
+    where = load_recipe(folder / "recipe.json").data.root  # a run resumed with moved images knows where they are now
     return replace(trained, data=replace(trained.data, root=where))
 
 
@@ -120,7 +121,9 @@ def _of_file(path: Path, *, says_how: bool) -> Trained:
 def _of_run(tensors: dict[str, Tensor], info: dict[str, Any], *, what: str) -> Trained:
     if not isinstance(info["classes"], list) or not all(isinstance(name, str) for name in info["classes"]):
         raise InputError(f"{what}: classes is {info['classes']!r}; accepted: a list of names")
-    recipe = Recipe.from_plain(info["recipe"], what=f"the recipe in {what}")
+    recipe = read_recipe(info["recipe"], what=f"the recipe in {what}")
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{what} is of a {recipe.task} training; here a classifier is wanted")
     model = build_model(recipe.model, recipe.data.channels, len(info["classes"]))
     with as_pruned(model, info, tensors, what=what):
         load_into(model, tensors, what=what)

@@ -18,6 +18,9 @@ class Watch:
     def loading(self, done: int, total: int) -> None:
         """Images are being decoded into memory: ``done`` of ``total``."""
 
+    def note(self, text: str) -> None:
+        """Something of the data was changed or left out."""
+
     def start(self, title: str, *, epochs: int, steps: int, done: int) -> None:
         """The training starts: ``epochs`` of ``steps`` steps each, of which ``done`` steps are behind it."""
 
@@ -47,6 +50,10 @@ class Audience(Watch):
     def loading(self, done: int, total: int) -> None:
         for watch in self.watchers:
             watch.loading(done, total)
+
+    def note(self, text: str) -> None:
+        for watch in self.watchers:
+            watch.note(text)
 
     def start(self, title: str, *, epochs: int, steps: int, done: int) -> None:
         for watch in self.watchers:

@@ -37,9 +37,9 @@ def test_means_and_spreads():
     comparison = two_arms([90, 91, 92], [90.5, 91.4, 92.3])
     plain, se = comparison.arms
     assert (plain.name, se.name) == ("resnet8", "seresnet8")
-    assert (plain.top1.n, plain.top1.mean, plain.top1.sd) == (3, 91, 1)
-    assert se.top1.mean == pytest.approx(91.4)
-    assert se.top1.sd == pytest.approx(0.9)
+    assert (plain.score.n, plain.score.mean, plain.score.sd) == (3, 91, 1)
+    assert se.score.mean == pytest.approx(91.4)
+    assert se.score.sd == pytest.approx(0.9)
     assert plain.seconds.mean == 61
     assert plain.runs == ("runs/resnet8-0", "runs/resnet8-1", "runs/resnet8-2")
 
@@ -85,7 +85,7 @@ def test_equal_runs_are_no_difference():
 
 def test_one_seed():
     comparison = two_arms([90], [90.5])
-    assert comparison.arms[0].top1.sd is None
+    assert comparison.arms[0].score.sd is None
     assert not comparison.differences[0].shown
     assert comparison.differences[0].verdict.endswith("with seed 0; one seed shows nothing about spread.")
 
@@ -156,7 +156,7 @@ def test_a_loss_that_diverged_passes_through():
 def test_to_dict_is_json():
     plain = json.loads(json.dumps(two_arms([90, 91, 92], [90.5, 91.4, 92.3]).to_dict()))
     assert plain["dataset"] == "fashion-mnist"
-    assert plain["arms"][1]["top1"]["n"] == 3
+    assert plain["arms"][1]["score"]["n"] == 3
     difference = plain["differences"][0]
     assert difference["arm"] == "seresnet8"
     assert difference["shown"] is True

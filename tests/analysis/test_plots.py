@@ -79,3 +79,9 @@ def test_confusion_of_few_and_of_many_classes(classes):
 def test_any_class_name():
     shown = texts(plots.confusion(torch.eye(5), NAMES, title="$t$"))
     assert {"_T-shirt $x$", "<b>bag</b>", "猫", "a\ufffdb", "x" * 13 + "…", "$t$"} <= set(shown)
+
+
+def test_lines_over_a_range_are_those_of_the_arms_that_have_any():
+    svg = plots.over_range({"plain": [], "se": [50.0, 20.0]}, [0.5, 0.75], what="AP, %", along="IoU")
+    assert {"se", "AP, %", "IoU"} <= set(texts(svg))
+    assert "plain" not in texts(svg)

@@ -81,7 +81,7 @@ def test_train_then_all_that_follows(senet, refused, tmp_path, photos):
     assert code == 0
     assert "cifar_seresnet8" in printed
     code, printed, _ = senet("compare", *runs, "--json")
-    assert [arm["top1"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
+    assert [arm["score"]["n"] for arm in json.loads(printed)["arms"]] == [2, 2]
     assert "by_epoch" not in json.loads(printed)
 
     code, printed, _ = senet("compare", *runs, "--epochs", "1,2", "--csv", tmp_path / "epochs.csv")

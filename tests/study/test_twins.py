@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from senet.errors import InputError
 from senet.recipes import get_recipe
 from senet.study.twins import train_twins
 from senet.train.rundir import open_folder
+from tests.train.detection.folders import tiny_recipe, write_coco
 
 CHANGES = {"data.size": 16, "data.limit": 48, "data.batch_size": 8, "schedule.epochs": 1, "optim.lr": 0.02}
 
@@ -72,3 +74,16 @@ def test_over_two_processes(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("The report: ") == 1
+
+
+def test_detectors_are_twins_too(tmp_path):
+    root = write_coco(tmp_path / "coco", train=2, val=2)
+    changes = {"schedule.epochs": 1, "model.options": {"depths": [1, 1, 1, 1], "planes": [8, 8, 16, 16]}}
+    recipes = [
+        replace(tiny_recipe(root, **changes, **{"model.name": network}), name=network)
+        for network in ("resnet18", "seresnet18")
+    ]
+    comparison = train_twins(recipes, tmp_path / "out", seeds=1)
+    assert [arm.metric.name for arm in comparison.arms] == ["AP", "AP"]
+    assert "points of AP" in comparison.differences[0].verdict
+    assert (tmp_path / "out" / "report.html").is_file()

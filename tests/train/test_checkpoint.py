@@ -39,7 +39,9 @@ def equal(a, b):
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])
 def test_everything_comes_back(tmp_path, optim):
     before = stepped(optim=optim)
-    progress = Progress(epoch=3, step=7, loss_sum=1.25, correct=3, seen=8, best_top1=50.0, val_losses=[2.0, 1.5])
+    progress = Progress(
+        epoch=3, step=7, loss_sum=1.25, sums={"train_top1": 300}, seen=8, best=50.0, val_losses=[2.0, 1.5]
+    )
     save_checkpoint(tmp_path / "c.safetensors", **before, progress=progress)
     after = stepped(optim=optim, steps=0, seed=1)
     assert load_checkpoint(tmp_path / "c.safetensors", **after) == progress

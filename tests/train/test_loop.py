@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from senet.errors import InputError
-from senet.train import loop
+from senet.train import classification
 from senet.train.data import load_data, make_loader
 from senet.train.loop import train
 from senet.train.optim import make_optimizer
@@ -131,7 +131,7 @@ def test_accumulation_steps_on_the_mean_gradient(tiny, tmp_path, monkeypatch):
         model(torch.zeros(1, 3, 16, 16))
         return model
 
-    monkeypatch.setattr(loop, "initial_model", build)
+    monkeypatch.setattr(classification, "initial_model", build)
     recipe = tiny.override({"optim.momentum": 0.0, "optim.nesterov": False, "schedule.epochs": 1})
     losses = {}
     for accumulate in (1, 2, 4):
@@ -194,7 +194,7 @@ def test_channels_last_reaches_the_network(tiny, tmp_path, monkeypatch):
         model.layer2.register_forward_pre_hook(hook)
         return model
 
-    monkeypatch.setattr(loop, "initial_model", watched)
+    monkeypatch.setattr(classification, "initial_model", watched)
     train(tiny.override({"run.channels_last": True, "schedule.epochs": 1}), tmp_path)
     module, x = seen[0]
     assert x.is_contiguous(memory_format=torch.channels_last)

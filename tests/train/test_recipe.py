@@ -6,6 +6,7 @@ from senet.errors import InputError
 from senet.options import to_plain
 from senet.recipes import RECIPES, get_recipe
 from senet.train.recipe import Data, Model, Recipe
+from senet.train.tasks import read_recipe
 
 
 def synthetic(**changes):
@@ -15,7 +16,7 @@ def synthetic(**changes):
 @pytest.mark.parametrize("name", RECIPES)
 def test_survives_the_way_through_json(name):
     recipe = get_recipe(name).override({"model.options.attn_options": {"reduction": 4}})
-    assert Recipe.from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
+    assert read_recipe(json.loads(json.dumps(to_plain(recipe)))) == recipe
 
 
 def test_a_file_comes_back(tmp_path):

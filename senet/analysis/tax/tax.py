@@ -7,6 +7,7 @@ users have it; then the twin prepared alike is timed too, so that it can be seen
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -143,6 +144,11 @@ def tax(
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; accepted: 1 or more")
+    if _is_detector(model):
+        raise InputError(
+            f"{type(model).__name__} is a detector, and what it does after its backbone depends on what it finds; give "
+            "its .backbone, in which all gates are"
+        )
     setting = Setting(train=train, batch=batch, size=size, device=device, dtype=dtype, layout=layout)
     names, left_out = chosen_ways(ways, setting)
     torch.compiler.reset()
@@ -187,6 +193,12 @@ def tax(
         tuple(left_out),
         tuple(gates_left),
     )
+
+
+def _is_detector(model: nn.Module) -> bool:
+    """Whether it is one of torchvision's, or ours; asked without importing torchvision."""
+    module = sys.modules.get("torchvision.models.detection.generalized_rcnn")
+    return module is not None and isinstance(model, module.GeneralizedRCNN)
 
 
 _Key = tuple[str, bool]  # how a network is prepared, and whether it has its gates

@@ -33,8 +33,8 @@ def resnet50_ablation() -> Recipe:
         DATA,
         Optim(lr=0.1, weight_decay=1e-4),
         PLATEAU,
-        Loss(label_smoothing=0.1),
-        EIGHT_GPUS,
+        loss=Loss(label_smoothing=0.1),
+        run=EIGHT_GPUS,
     )
 
 

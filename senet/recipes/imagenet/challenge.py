@@ -29,8 +29,8 @@ def senet154() -> Recipe:
         replace(DATA, batch_size=2048),
         Optim(lr=1.0, weight_decay=1e-4),
         Schedule("step", epochs=100, milestones=(0.3, 0.6, 0.9), freeze_norms=0.95),
-        Loss(label_smoothing=0.1),
-        gpus(64),
+        loss=Loss(label_smoothing=0.1),
+        run=gpus(64),
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,15 @@ class ImageSet:
     def __len__(self) -> int:
         """How many images."""
         return len(self.labels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: images are taken as they are."""
+        return ()
+
+    def described(self) -> dict[str, Any]:
+        """The classes."""
+        return {"classes": list(self.classes)}
 
     @property
     def fingerprint(self) -> str:
