@@ -1,0 +1,144 @@
+"""SE put into a Functional Keras model: a copy of it with a layer behind each that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import keras
+
+from senet.errors import InputError, did_you_mean
+from senet.keras.blocks import create_layer
+from senet.keras.stages import Start
+
+__all__ = ["Where", "attach"]
+
+Where = str | Sequence[str] | Callable[[Any], bool]
+
+
+def attach(
+    model: keras.Model,
+    block: str = "se",
+    *,
+    where: Where,
+    start: Start = "identity",
+    options: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """A copy of a Functional model with a block behind each layer that ``where`` chooses, and the old weights.
+
+    What takes the chosen layer's map takes the block's now; the model's output too, if that layer gives it. A layer
+    that is called several times has one block for all calls. The block is named ``NAME_se`` or ``NAME_eca`` behind the
+    layer ``NAME``, and has its dtype policy. Other layers keep names, weights and ``trainable``; a compiled model's
+    copy is compiled alike, with a fresh optimizer. The model itself is not touched.
+
+    Args:
+        model: Functional, built: those of ``keras.applications`` are. Of a ``Sequential`` one
+            ``keras.Model(model.inputs, model.outputs)`` makes a Functional one. Models inside it are single layers
+            here.
+        block: ``"se"``, ``"ese"``, ``"eca"`` or ``"cbam"``.
+        where: names of layers, or patterns with ``*`` and ``?``, one or a list of them; or a function of a layer that
+            says yes or no. In ``keras.applications``, SE sits where the paper has it (Fig. 3) behind
+            ``"conv*_block*_3_bn"`` of ResNet-50, ``"block*_conv?"`` of VGG and ``"conv_dw_*_relu"`` of MobileNet.
+        start: ``"identity"``: the model computes what it did bit by bit and learns from there; ``"paper"``: as a fresh
+            block of its authors.
+        options: the block's options, for example ``{"reduction": 8}``; ``data_format`` where the model's layers do not
+            say it.
+
+    Returns:
+        A new Functional model with weights of its own.
+
+    Raises:
+        InputError: the model is not Functional, a name or pattern is of no layer (the nearest are named), a chosen
+            layer gives no map or has a block already, the block or an option is unknown, or some layers are
+            channels-first and some channels-last.
+
+    Example:
+        >>> model = keras.applications.ResNet50(weights=None)
+        >>> new = attach(model, where="conv*_block*_3_bn")
+    """
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations") or isinstance(model, keras.Sequential):
+        more = "; keras.Model(model.inputs, model.outputs) makes one" if isinstance(model, keras.Sequential) else ""
+        raise InputError(f"attach was given {type(model).__name__}; accepted: a Functional Keras model{more}")
+    chosen = _chosen(model, where)
+    given = {"data_format": _data_format(model), **(options or {})}
+    blocks = {}
+    for layer in chosen:
+        name = f"{layer.name}_{block}"
+        if any(other.name == name for other in model.layers):
+            raise InputError(f"{layer.name} has a block already, {name}; attach to a model without it")
+        blocks[layer.name] = create_layer(block, {**given, "start": start, "name": name, "dtype": layer.dtype_policy})
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = layer(*args, **kwargs)
+        return blocks[layer.name](outputs) if layer.name in blocks else outputs
+
+    copy = keras.models.clone_model(model, input_tensors=_inputs(model), call_function=call)
+    for layer in model.layers:
+        copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
+
+
+def _inputs(model: keras.Model) -> Any:
+    """Inputs like a model's, with the names of its input layers, which a clone would lose."""
+    return keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name), model.input
+    )
+
+
+def _chosen(model: keras.Model, where: Where) -> list[Any]:
+    """The layers behind which blocks go, in the model's order.
+
+    Raises:
+        InputError: as :func:`attach`.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if callable(where):
+        chosen = {layer.name for layer in model.layers if where(layer)}
+        if not chosen:
+            raise InputError(f"where= chose none of the {len(layers)} layers of {model.name}")
+    else:
+        chosen = _named(model, where, list(layers))
+    for name in chosen:
+        output = _output(layers[name])
+        if output is None:
+            raise InputError(
+                f"{name} of {model.name} gives no map that a block could sit behind; accepted: layers with one output "
+                "of rank 3 to 5, not an input; leave it out of where="
+            )
+    return [layer for layer in model.layers if layer.name in chosen]
+
+
+def _named(model: keras.Model, where: object, names: list[str]) -> set[str]:
+    patterns = [where] if isinstance(where, str) else where
+    if not (isinstance(patterns, Sequence) and patterns and all(isinstance(p, str) for p in patterns)):
+        raise InputError(
+            f"where is {where!r}; accepted: names of layers with * and ?, a list of them, or a function of a layer"
+        )
+    chosen = set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if not matching:
+            raise InputError(f"{model.name} has no layer {pattern!r}{did_you_mean(pattern, names)}")
+        chosen |= matching
+    return chosen
+
+
+def _output(layer: Any) -> Any:
+    """The symbolic map that a layer gives at its first call, or None where it gives none."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return None
+    output = layer._inbound_nodes[0].outputs
+    return output[0] if len(output) == 1 and len(output[0].shape) in (3, 4, 5) else None
+
+
+def _data_format(model: keras.Model) -> str:
+    """What the layers of a model say, or Keras's default where none says anything.
+
+    Raises:
+        InputError: they say different things.
+    """
+    said = {layer.data_format for layer in model.layers if getattr(layer, "data_format", None)}
+    if len(said) > 1:
+        raise InputError(f"layers of {model.name} have both data formats; accepted: models with one")
+    return str(said.pop()) if said else str(keras.config.image_data_format())
