@@ -13,11 +13,12 @@ from senet.errors import InputError
 try:
     import keras as _keras  # noqa: F401
 except ModuleNotFoundError as error:
-    if error.name == "keras":
+    missing = (error.name or "").partition(".")[0]
+    if missing == "keras":
         raise InputError("senet.keras needs Keras 3, which is not installed: pip install 'senet[keras]'") from error
-    if error.name in ("tensorflow", "jax"):
+    if missing in ("tensorflow", "jax"):
         raise InputError(
-            f"Keras wants the backend {error.name}, which is not installed: install it, or set KERAS_BACKEND=torch in "
+            f"Keras wants the backend {missing}, which is not installed: install it, or set KERAS_BACKEND=torch in "
             "the environment before Keras is imported"
         ) from error
     raise

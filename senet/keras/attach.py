@@ -61,17 +61,23 @@ def attach(
         more = "; keras.Model(model.inputs, model.outputs) makes one" if isinstance(model, keras.Sequential) else ""
         raise InputError(f"attach was given {type(model).__name__}; accepted: a Functional Keras model{more}")
     chosen = _chosen(model, where)
-    given = {"data_format": _data_format(model), **(options or {})}
+    if options and "start" in options:
+        raise InputError(f"options has start={options['start']!r}, which attach takes itself; give it beside where=")
+    given = {"data_format": _data_format(model), **(options or {}), "start": start}
     blocks = {}
     for layer in chosen:
         name = f"{layer.name}_{block}"
         if any(other.name == name for other in model.layers):
             raise InputError(f"{layer.name} has a block already, {name}; attach to a model without it")
-        blocks[layer.name] = create_layer(block, {**given, "start": start, "name": name, "dtype": layer.dtype_policy})
+        blocks[layer.name] = create_layer(block, given, name=name, dtype=layer.dtype_policy)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = layer(*args, **kwargs)
-        return blocks[layer.name](outputs) if layer.name in blocks else outputs
+        if layer.name not in blocks:
+            return outputs
+        if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) not in (3, 4, 5):
+            raise _gives_no_map(model, layer.name)
+        return blocks[layer.name](outputs)
 
     copy = keras.models.clone_model(model, input_tensors=_inputs(model), call_function=call)
     for layer in model.layers:
@@ -82,7 +88,14 @@ def attach(
 def _inputs(model: keras.Model) -> Any:
     """Inputs like a model's, with the names of its input layers, which a clone would lose."""
     return keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name), model.input
+        lambda x: keras.layers.InputLayer.from_config(x._keras_history.operation.get_config()).output, model.input
+    )
+
+
+def _gives_no_map(model: keras.Model, name: str) -> InputError:
+    return InputError(
+        f"{name} of {model.name} gives no map that a block could sit behind; accepted: layers with one output of rank "
+        "3 to 5, but no inputs; leave it out of where="
     )
 
 
@@ -100,12 +113,8 @@ def _chosen(model: keras.Model, where: Where) -> list[Any]:
     else:
         chosen = _named(model, where, list(layers))
     for name in chosen:
-        output = _output(layers[name])
-        if output is None:
-            raise InputError(
-                f"{name} of {model.name} gives no map that a block could sit behind; accepted: layers with one output "
-                "of rank 3 to 5, not an input; leave it out of where="
-            )
+        if isinstance(layers[name], keras.layers.InputLayer):
+            raise _gives_no_map(model, name)
     return [layer for layer in model.layers if layer.name in chosen]
 
 
@@ -124,21 +133,15 @@ def _named(model: keras.Model, where: object, names: list[str]) -> set[str]:
     return chosen
 
 
-def _output(layer: Any) -> Any:
-    """The symbolic map that a layer gives at its first call, or None where it gives none."""
-    if isinstance(layer, keras.layers.InputLayer):
-        return None
-    output = layer._inbound_nodes[0].outputs
-    return output[0] if len(output) == 1 and len(output[0].shape) in (3, 4, 5) else None
-
-
 def _data_format(model: keras.Model) -> str:
     """What the layers of a model say, or Keras's default where none says anything.
 
     Raises:
         InputError: they say different things.
     """
-    said = {layer.data_format for layer in model.layers if getattr(layer, "data_format", None)}
+    # (That of a Flatten decides nothing but the order of what it gives.)
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Flatten)]
+    said = {layer.data_format for layer in layers if getattr(layer, "data_format", None)}
     if len(said) > 1:
         raise InputError(f"layers of {model.name} have both data formats; accepted: models with one")
     return str(said.pop()) if said else str(keras.config.image_data_format())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from torch import nn
@@ -20,6 +20,7 @@ from senet.blocks.stages import (
 )
 from senet.errors import InputError, did_you_mean
 from senet.keras import cbam, eca, se
+from senet.options import checked
 
 __all__ = ["LAYERS", "block_like", "create_layer", "layer_like"]
 
@@ -27,15 +28,20 @@ __all__ = ["LAYERS", "block_like", "create_layer", "layer_like"]
 LAYERS: dict[str, Any] = {"se": se.SqueezeExcite, "ese": se.EffectiveSE, "eca": eca.ECA, "cbam": cbam.CBAM}
 
 
-def create_layer(name: str, options: dict[str, Any]) -> Any:
+def create_layer(block: str, options: Mapping[str, Any], **more: Any) -> Any:
     """A Keras layer by the name of its block.
 
+    Args:
+        block: of :data:`LAYERS`.
+        options: the layer's own, checked by name and type.
+        **more: those of ``keras.Layer``.
+
     Raises:
-        InputError: there is no such layer; the nearest are named.
+        InputError: there is no such layer, or no such option; the nearest are named.
     """
-    if name not in LAYERS:
-        raise InputError(f"no Keras layer is called {name!r}{did_you_mean(str(name), LAYERS)}")
-    return LAYERS[name](**options)
+    if block not in LAYERS:
+        raise InputError(f"no Keras layer is called {block!r}{did_you_mean(str(block), LAYERS)}")
+    return LAYERS[block](**checked(LAYERS[block], options, what=f"block {block!r}"), **more)
 
 
 def layer_like(block: nn.Module, **more: Any) -> Any:

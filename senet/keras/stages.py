@@ -17,6 +17,7 @@ __all__ = [
     "SQUEEZES",
     "DataFormat",
     "Recalibrate",
+    "Shape",
     "Start",
     "he_normal",
     "like_torch",
@@ -169,10 +170,7 @@ class Recalibrate(keras.Layer):
         return self._last(SQUEEZES[self.squeeze](u, tuple(axes)))  # type: ignore[index]
 
     def gates(self, u: Any) -> Any:
-        """The gate of a map, as eq. 3 has it: (N, 1, 1, C) with channels last, (N, C, 1, 1) with channels first.
-
-        In float32 or wider. With channels last or first as the map has them.
-        """
+        """The gate of a map: (N, 1, 1, C), or (N, C, 1, 1) with channels first, in float32 or wider."""
         gate = (_ONE_AT_ZERO if self.start == "identity" else GATES)[self.gate]
         s = gate(ops.cast(self.excite(self.squeezed(u)), wide(u)))
         return s if self.data_format == "channels_last" else ops.moveaxis(s, -1, 1)

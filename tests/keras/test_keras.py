@@ -1,0 +1,38 @@
+"""senet.keras as a whole: what it says where Keras is missing, and what its names say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import senet.keras
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = """
+import os, sys, senet
+sys.modules["keras"] = None
+try:
+    import senet.keras
+except senet.InputError as error:
+    print(error)
+del sys.modules["keras"]
+os.environ["KERAS_BACKEND"] = "tensorflow"
+try:
+    import senet.keras
+except senet.InputError as error:
+    print(error)
+"""
+
+
+def test_what_is_missing_is_named():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], cwd=ROOT, capture_output=True, text=True, check=True)
+    without_keras, without_backend = done.stdout.splitlines()
+    assert "pip install 'senet[keras]'" in without_keras
+    assert "backend tensorflow" in without_backend
+    assert "KERAS_BACKEND=torch" in without_backend
+
+
+@pytest.mark.parametrize("name", senet.keras.__all__)
+def test_public_names_are_documented(name):
+    assert getattr(senet.keras, name).__doc__
