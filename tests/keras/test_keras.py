@@ -1,5 +1,6 @@
 """senet.keras as a whole: what it says where Keras is missing, and what its names say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,12 @@ def test_what_is_missing_is_named():
 @pytest.mark.parametrize("name", senet.keras.__all__)
 def test_public_names_are_documented(name):
     assert getattr(senet.keras, name).__doc__
+
+
+def test_the_page_runs():
+    """The code of docs/keras.md, as it stands there."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "keras.md").read_text(), re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert any(isinstance(layer, senet.keras.SqueezeExcite) for layer in names["model"].layers)
+    assert type(names["back"]).__name__ == "ResNet"
