@@ -93,12 +93,9 @@ def compare(backend: str, folder: Path) -> Iterator[dict[str, Any]]:
 
     package = "tensorflow-cpu" if backend == "tensorflow" else backend
     names = ("keras", "numpy", "h5py")
-    versions = {name: version(name) for name in names} | {
-        backend: version(package),
-        "python": platform.python_version(),
-    }
     assert keras.config.backend() == backend
-    yield {"what": "versions", "backend": backend} | versions
+    about = {"what": "versions", "backend": backend, "python": platform.python_version(), "torch": version("torch")}
+    yield about | {name: version(name) for name in names} | {backend: version(package)}
     for name in BLOCKS:
         for data_format in FORMATS:
             for policy in ("float32", "mixed_bfloat16"):
@@ -106,6 +103,7 @@ def compare(backend: str, folder: Path) -> Iterator[dict[str, Any]]:
     for name in NETWORKS:
         for data_format in FORMATS:
             yield {"what": "network", "backend": backend} | _network(name, data_format)
+    yield {"what": "training", "backend": backend, "losses": _losses()}
     for name in CLONES:
         yield {"what": "clone", "backend": backend} | _clone(name)
     for name, make in FILES.items():
@@ -191,6 +189,18 @@ def _clone(name: str) -> dict[str, Any]:
     return row
 
 
+def _losses() -> list[float]:
+    """The loss before each of four steps of SGD from the same weights, on the same batch."""
+    import keras
+
+    model = _blocks_in_a_row()
+    model = keras.Model(model.input, keras.layers.GlobalAveragePooling2D()(model.output))
+    model.compile(keras.optimizers.SGD(50.0, momentum=0.9), "mse")
+    rng = np.random.default_rng(0)
+    x, wanted = (rng.standard_normal(shape).astype("float32") for shape in ((8, 32, 32, 3), (8, 32)))
+    return [float(model.train_on_batch(x, wanted)) for _ in range(4)]
+
+
 def _application(name: str, *, size: int) -> Any:
     """A network of keras.applications with random norms: fresh, its logits hardly depend on what SE does."""
     import keras
@@ -213,7 +223,8 @@ def _blocks_in_a_row() -> Any:
 
     torch.manual_seed(0)
     inputs = x = keras.Input((32, 32, 3))
-    x = keras.layers.Conv2D(32, 3, padding="same")(x)
+    first = keras.initializers.Constant(np.random.default_rng(0).standard_normal((3, 3, 3, 32)) / 4)
+    x = keras.layers.Conv2D(32, 3, padding="same", kernel_initializer=first)(x)
     for name in ("se", "ese", "eca", "cbam"):
         x = senet.keras.from_torch(_random(senet.create_block(name, 32)))(x)
     return keras.Model(inputs, x)

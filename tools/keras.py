@@ -83,6 +83,23 @@ def page(rows: Rows) -> str:
             lambda row: row["error"] if "error" in row else _number(row["difference"]),
         ),
         "",
+        "## Training",
+        "",
+        "All four layers in a row, each with the weights of a block, in a model trained by Keras: the loss at each of",
+        "four steps of SGD from the same weights, on the same batch.",
+        "",
+        *_table(
+            ("step",),
+            backends,
+            [
+                {"step": str(step), "loss": loss}
+                for row in _of(rows, "training")
+                for step, loss in enumerate(row["losses"], 1)
+            ],
+            lambda row: (row["step"],),
+            lambda row: f"{row['loss']:.7f}",
+        ),
+        "",
         "## Files written under one backend, read under another",
         "",
         *_table(

@@ -38,8 +38,9 @@ def attach(
             here.
         block: ``"se"``, ``"ese"``, ``"eca"`` or ``"cbam"``.
         where: names of layers, or patterns with ``*`` and ``?``, one or a list of them; or a function of a layer that
-            says yes or no. In ``keras.applications``, SE sits where the paper has it (Fig. 3) behind
-            ``"conv*_block*_3_bn"`` of ResNet-50, ``"block*_conv?"`` of VGG and ``"conv_dw_*_relu"`` of MobileNet.
+            says yes or no. In ``keras.applications``, ``"conv*_block*_3_bn"`` are the ends of ResNet-50's residual
+            branches, where the paper has SE (Fig. 3); ``"block*_conv?"`` are the convolutions of VGG, with their ReLU,
+            and ``"conv_dw_*_relu"`` the ends of MobileNet's depthwise ones.
         start: ``"identity"``: the model computes what it did bit by bit and learns from there; ``"paper"``: as a fresh
             block of its authors.
         options: the block's options, for example ``{"reduction": 8}``; ``data_format`` where the model's layers do not
@@ -51,7 +52,7 @@ def attach(
     Raises:
         InputError: the model is not Functional, a name or pattern is of no layer (the nearest are named), a chosen
             layer gives no map or has a block already, the block or an option is unknown, or some layers are
-            channels-first and some channels-last.
+            channels-first, some channels-last, and ``options`` do not say which the maps are.
 
     Example:
         >>> model = keras.applications.ResNet50(weights=None)
@@ -63,7 +64,9 @@ def attach(
     chosen = _chosen(model, where)
     if options and "start" in options:
         raise InputError(f"options has start={options['start']!r}, which attach takes itself; give it beside where=")
-    given = {"data_format": _data_format(model), **(options or {}), "start": start}
+    given = {**(options or {}), "start": start}
+    if given.get("data_format") is None:
+        given["data_format"] = _data_format(model)
     blocks = {}
     for layer in chosen:
         name = f"{layer.name}_{block}"
@@ -143,5 +146,5 @@ def _data_format(model: keras.Model) -> str:
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Flatten)]
     said = {layer.data_format for layer in layers if getattr(layer, "data_format", None)}
     if len(said) > 1:
-        raise InputError(f"layers of {model.name} have both data formats; accepted: models with one")
+        raise InputError(f"layers of {model.name} have both data formats; give options={{'data_format': ...}}")
     return str(said.pop()) if said else str(keras.config.image_data_format())

@@ -57,7 +57,9 @@ def layer_like(block: nn.Module, **more: Any) -> Any:
     kind = next((name for name in LAYERS if type(block) is BLOCKS[name]), None)
     if kind is None:
         accepted = ", ".join(BLOCKS[name].__name__ for name in LAYERS)
-        raise InputError(f"{type(block).__name__} has no counterpart in Keras; accepted: {accepted}")
+        raise InputError(
+            f"{type(block).__name__} has no counterpart in Keras; accepted: {accepted}, and residual networks with them"
+        )
     return LAYERS[kind](**_options(block), **more)
 
 

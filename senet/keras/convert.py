@@ -61,6 +61,9 @@ def to_torch(layer: Any) -> nn.Module:
         layer: a built layer of senet.keras. (A model goes back by :func:`senet.keras.copy_weights` into a network of
             :func:`senet.create_model`.)
 
+    Returns:
+        The block, in evaluation mode.
+
     Raises:
         InputError: another layer, or one without weights yet.
     """

@@ -21,14 +21,13 @@ _NORM_NAMES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 
 @dataclass(frozen=True)
 class _Pair:
-    """The same numbers twice: a tensor of a module, by its name, and a variable of a Keras layer."""
+    """The same numbers twice: a tensor of a module and a variable of a Keras layer."""
 
-    name: str
     tensor: Tensor
     variable: Any
 
     def into_keras(self) -> None:
-        array = _spatial_first(self.tensor.detach().to("cpu", torch.float64))
+        array = _spatial_first(self.tensor.detach().cpu().double())
         self.variable.assign(array.reshape(tuple(self.variable.shape)).numpy())
 
     def into_torch(self) -> None:
@@ -53,16 +52,10 @@ def copy_weights(source: Any, target: Any) -> None:
         InputError: not one of each, or they are no counterparts: a weight has no partner, or one of another shape.
             Nothing is written then.
     """
-    # (Under the backend torch, a Keras layer is a torch module too.)
-    of_keras = [isinstance(side, keras.Layer) for side in (source, target)]
-    of_torch = [
-        isinstance(side, nn.Module) and not keras_side
-        for side, keras_side in zip((source, target), of_keras, strict=True)
-    ]
-    if of_keras == [False, True] and of_torch[0]:
-        for pair in list(_pairs(source, target)):
+    if _is_torch(source) and isinstance(target, keras.Layer):
+        for pair in list(_pairs(source, target)):  # all pairs before the first copy
             pair.into_keras()
-    elif of_keras == [True, False] and of_torch[1]:
+    elif isinstance(source, keras.Layer) and _is_torch(target):
         for pair in list(_pairs(target, source)):
             pair.into_torch()
     else:
@@ -70,6 +63,11 @@ def copy_weights(source: Any, target: Any) -> None:
             f"copy_weights was given {type(source).__name__} and {type(target).__name__}; accepted: one PyTorch module "
             "and one Keras layer or model, in either order"
         )
+
+
+def _is_torch(side: Any) -> bool:
+    """Whether it is PyTorch's: under the backend torch, a Keras layer is a module too."""
+    return isinstance(side, nn.Module) and not isinstance(side, keras.Layer)
 
 
 def _spatial_first(weight: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ def _pairs(module: nn.Module, layer: Any) -> Iterator[_Pair]:
                     f"{tuple(variable.shape)}; give counterparts with the same options"
                 )
             seen.add(id(variable))
-            yield _Pair(f"{path}.{name}", tensor, variable)
+            yield _Pair(tensor, variable)
     if alone := [variable.path for variable in layer.weights if id(variable) not in seen]:
         raise InputError(
             f"{layer.name} has weights that {type(module).__name__} has not: {', '.join(alone[:3])}"

@@ -148,5 +148,7 @@ def test_models_that_are_refused():
         x,
         [keras.layers.Conv2D(4, 3, data_format=f, name=f)(x) for f in ("channels_last", "channels_first")],
     )
-    with pytest.raises(InputError, match="both data formats"):
+    with pytest.raises(InputError, match="both data formats; give options="):
         attach(both, where="channels_last")
+    made = attach(both, where="channels_first", options={"data_format": "channels_first"})
+    assert made.get_layer("channels_first_se").fc2.units == 4
