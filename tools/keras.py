@@ -80,7 +80,7 @@ def page(rows: Rows) -> str:
             backends,
             _of(rows, "network"),
             lambda row: (row["network"], row["data_format"]),
-            lambda row: row["error"] if "error" in row else _number(row["difference"]),
+            lambda row: f"refused ({row['error']})" if "error" in row else _number(row["difference"]),
         ),
         "",
         "## Training",
@@ -163,7 +163,7 @@ def _table(heads: Sequence[str], columns: Sequence[str], rows: Rows, key: Any, c
 
 
 def _number(difference: float) -> str:
-    return f"{difference:.1e}"
+    return f"{difference:.1e}" if difference else "0"
 
 
 def newest() -> list[dict[str, Any]]:

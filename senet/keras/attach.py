@@ -84,7 +84,8 @@ def attach(
 
     copy = keras.models.clone_model(model, input_tensors=_inputs(model), call_function=call)
     for layer in model.layers:
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+        for old, new in zip(layer.weights, copy.get_layer(layer.name).weights, strict=True):
+            new.assign(keras.ops.copy(old.value))  # JAX would share the array, and training gives its memory away
     return copy
 
 
