@@ -58,7 +58,7 @@ _ONE_AT_ZERO: Mapping[Gate, Function] = {
     "tanh": lambda x: 1.0 + ops.tanh(x),
 }
 
-# As PyTorch defines them: Keras's own gelu is approximate in old files, its leaky ReLU has the slope 0.2
+# As PyTorch defines them: by default Keras's gelu is an approximation, and the slope of its leaky ReLU 0.2
 ACTIVATIONS: Mapping[Activation, Function] = {
     "relu": ops.relu,
     "silu": ops.silu,

@@ -31,6 +31,14 @@ def _keras_as_it_comes() -> Iterator[None]:
 
 
 @pytest.fixture
+def float64() -> str:
+    """Gives the name of the dtype, where the backend has it."""
+    if keras.config.backend() == "jax":
+        pytest.skip("JAX has float64 only where it is switched on")
+    return "float64"
+
+
+@pytest.fixture
 def array() -> Callable[[object], np.ndarray]:
     """Gives a result of any backend as NumPy has it."""
     return lambda x: np.asarray(keras.ops.convert_to_numpy(x))

@@ -36,7 +36,8 @@ def test_activations(name, array):
 
 @pytest.mark.parametrize("gate", [name for name in stages.GATES if name != "relu"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "float64"])
-def test_start_as_the_identity(gate, dtype, array):
+def test_start_as_the_identity(gate, dtype, array, request):
+    dtype = request.getfixturevalue(dtype) if dtype == "float64" else dtype
     u = keras.ops.cast(np.random.default_rng(0).standard_normal((2, 5, 4, 8)), dtype.removeprefix("mixed_"))
     layer = SqueezeExcite(gate=gate, start="identity", dtype=dtype)
     assert np.array_equal(array(layer(u)), array(u))

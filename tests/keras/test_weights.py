@@ -27,9 +27,9 @@ def test_there_and_back_are_the_same_bits(randomise):
             assert torch.equal(back.state_dict()[name], tensor), name
 
 
-def test_float64_is_kept(array):
+def test_float64_is_kept(float64, array):
     block = senet.SqueezeExcite(16, reduction=2).double()
-    layer = built(SqueezeExcite(reduction=2, dtype="float64"))
+    layer = built(SqueezeExcite(reduction=2, dtype=float64))
     copy_weights(block, layer)
     assert np.array_equal(array(layer.fc1.kernel), block.fc1.weight.detach()[:, :, 0, 0].T.numpy())
     copy_weights(layer, block.bfloat16())
