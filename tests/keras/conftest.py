@@ -39,6 +39,14 @@ def float64() -> str:
 
 
 @pytest.fixture
+def channels_first() -> str:
+    """Gives the name of the data format, where the backend convolves it."""
+    if keras.config.backend() == "tensorflow":
+        pytest.skip("TensorFlow convolves channels-first images on a GPU only")
+    return "channels_first"
+
+
+@pytest.fixture
 def array() -> Callable[[object], np.ndarray]:
     """Gives a result of any backend as NumPy has it."""
     return lambda x: np.asarray(keras.ops.convert_to_numpy(x))

@@ -40,9 +40,9 @@ def test_same_logits(name, randomise, agrees):
     agrees(model, net, torch.randn(2, net.config.in_chans, *size), "channels_last")
 
 
-def test_seresnet50(randomise, agrees):
+def test_seresnet50(channels_first, randomise):
     net = randomise(senet.create_model("seresnet50", num_classes=10)).eval()
-    model = from_torch(net, data_format="channels_first")
+    model = from_torch(net, data_format=channels_first)
     assert model.count_params() == sum(p.numel() for p in net.parameters()) + sum(
         b.numel() for name, b in net.named_buffers() if not name.endswith("num_batches_tracked")
     )
