@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test slow check format bench clean
 
 help: ## Print this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,10 @@ demo: $(STAMP) ## Train an SE network and its plain twin on Fashion-MNIST; the p
 test: $(STAMP) ## Run the tests
 	@sh tools/system-packages.sh chromium dataset-fashion-mnist
 	$(BIN)/python -m pytest -n 2
+
+slow: $(STAMP) ## Run the tests that take minutes, which the others leave out
+	@sh tools/system-packages.sh dataset-fashion-mnist
+	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP) ## Lint, format, types, one-way imports
 	$(BIN)/ruff check .

@@ -195,7 +195,7 @@ def test_a_twin_is_stripped_where_timm_has_none(gpu):
     assert plain != se
 
 
-@pytest.mark.parametrize("name", ["architectures", "gates", "packages"])
+@pytest.mark.parametrize("name", ["architectures", "gates", "keras", "packages"])
 def test_pages_say_what_was_measured(name):
     tool = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
     assert tool["PAGE"].read_text() == tool["page"](tool["newest"]()), f"run python tools/{name}.py"

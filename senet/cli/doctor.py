@@ -16,7 +16,7 @@ __all__ = ["COMMANDS"]
 PACKAGES = (
     ("torchvision", "train"), ("accelerate", "train"), ("torchmetrics", "train"), ("safetensors", "train"),
     ("tensorboard", "train"), ("matplotlib", "plot"), ("jinja2", "plot"), ("onnx", "export"), ("onnxruntime", "export"),
-    ("webdataset", "shards"), ("faster-coco-eval", "detection"), ("timm", "dev"),
+    ("webdataset", "shards"), ("faster-coco-eval", "detection"), ("keras", "keras"), ("timm", "dev"),
     ("triton", "comes with torch on CUDA machines"),
 )  # fmt: skip
 
