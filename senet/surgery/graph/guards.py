@@ -137,6 +137,15 @@ class _Defined:
     defaults: Any
     keywords: Any
 
+    def is_now(self, value: Any) -> bool:
+        """Whether a value is the function, as it was."""
+        if value is not self.function or torch.compiler.is_compiling():  # which sees to the rest itself
+            return value is self.function
+        if value.__code__ is not self.code:
+            return False
+        now, before = (value.__defaults__, value.__kwdefaults__), (self.defaults, self.keywords)
+        return now == (None, None) == before or all(map(is_same, now, before))
+
     def __reduce__(self) -> Any:  # no pickle holds code; where it is loaded it is as it is there
         return snapshot, (self.function,)
 
@@ -193,7 +202,7 @@ def _taken(value: Any, met: dict[int, tuple[int, Any]], tensors: list[Tensor]) -
 
 def is_same(value: Any, seen: Any) -> bool:
     """Whether a value is as it was when a snapshot was taken of it."""
-    return _is_same(value, seen, {})
+    return seen.is_now(value) if type(seen) is _Defined else _is_same(value, seen, {})
 
 
 def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
@@ -202,10 +211,7 @@ def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
     if isinstance(seen, Itself):
         return value is seen.value
     if isinstance(seen, _Defined):
-        if value is not seen.function or torch.compiler.is_compiling():  # which sees to the rest
-            return value is seen.function
-        same = value.__code__ is seen.code and is_same(value.__defaults__, seen.defaults)
-        return same and is_same(value.__kwdefaults__, seen.keywords)
+        return seen.is_now(value)
     if not isinstance(seen, _Seen):
         return type(value) is type(seen) and bool(value == seen)
     if type(value) is not seen.kind:
