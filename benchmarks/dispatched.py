@@ -286,7 +286,9 @@ def _rows_of(u: Tensor, y: Tensor, average: Tensor | None) -> bool | None:
         one, other = (t / n.sqrt().clamp(min=1e-150)[:, None] for t, n in ((a, aa), (b * dot.sign()[:, None], bb)))
         if float(torch.where((bb > 0)[:, None], one - other, 0).abs().max()) > 1e-10 or not bool(bb.any()):
             continue
-        images = u.shape[0] if average.numel() % u.shape[0] == 0 and u.shape[0] < average.numel() else 1
+        images = average.shape[0] if average.shape[0] < average.numel() else u.shape[0]
+        if average.numel() % images or average.numel() == images:  # one number an image
+            continue
         factors = (dot / aa.clamp(min=1e-300)).view(images, -1)
         among = [factors.amax(1) - factors.amin(1)] + [factors.amax(0) - factors.amin(0)] * (images > 1)
         if all(float(spread.max()) > 1e-9 for spread in among):

@@ -214,6 +214,48 @@ class TestSpellings:
         "another map's gate": (0, lambda m, x, u: torch.relu(u * wide(m.gate(x.mean((2, 3)))) + x)),
     }
 
+    # A map and its gate (N, C), multiplied by other operators than products, or in another layout: left, and said.
+    OTHERWISE = {
+        "divided": lambda m, u, s: u / (1 / wide(s)),
+        "divided by a sum": lambda m, u, s: u / (1 + torch.exp(-wide(m.gate.fc2(u.mean((2, 3)).relu()[:, :4])))),
+        "div_": lambda m, u, s: u.div_(wide(s).reciprocal()),
+        "addcdiv": lambda m, u, s: torch.addcdiv(torch.zeros_like(u), u, 1 / wide(s)),
+        "channels last": lambda m, u, s: (u.permute(0, 2, 3, 1) * wide(s).permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        "tokens": lambda m, u, s: (u.flatten(2).transpose(1, 2) * s[:, None]).transpose(1, 2).reshape(u.shape),
+        "einsum, channels last": lambda m, u, s: torch.einsum("nchw,nc->nhwc", u, s).permute(0, 3, 1, 2),
+        "bmm": lambda m, u, s: torch.bmm(torch.diag_embed(s), u.flatten(2)).view(u.shape),
+        "matmul": lambda m, u, s: (torch.diag_embed(s) @ u.flatten(2)).view(u.shape),
+        "einsum of a matrix": lambda m, u, s: torch.einsum("nchw,ncd->ndhw", u, torch.diag_embed(s)),
+        "torch.prod": lambda m, u, s: torch.stack([u, wide(s).expand_as(u)]).prod(0),
+        "lerp": lambda m, u, s: torch.lerp(torch.zeros_like(u), u, wide(s)),
+        "lerp_": lambda m, u, s: u.lerp_(torch.zeros_like(u), 1 - wide(s)),
+        "a convolution": lambda m, u, s: F.conv2d(
+            u.reshape(1, -1, *u.shape[2:]), s.reshape(-1, 1, 1, 1), groups=u.shape[0] * u.shape[1]
+        ).view(u.shape),
+        "a norm's weight": lambda m, u, s: F.batch_norm(
+            u.reshape(1, -1, *u.shape[2:]), 0 * s.flatten(), 0 * s.flatten() + 1, s.flatten(), None, False, 0.0, 0.0
+        ).view(u.shape),
+        "glu": lambda m, u, s: F.glu(torch.cat([u, wide(s.logit()).expand_as(u)], 1), 1),
+        "halves": lambda m, u, s: torch.cat([u[:, :4] * wide(s[:, :4]), u[:, 4:] * wide(s[:, 4:])], 1),
+        "channel by channel": lambda m, u, s: torch.stack([u[:, i] * s[:, i, None, None] for i in range(8)], 1),
+        "five axes": lambda m, u, s: (u.unflatten(1, (2, 4)) * s.view(-1, 2, 4, 1, 1)).flatten(1, 2),
+        "rows": lambda m, u, s: (u.reshape(-1, u.shape[2] * u.shape[3]) * s.reshape(-1, 1)).view(u.shape),
+        "twice negated": lambda m, u, s: -(-u * wide(s)),
+        "out=": lambda m, u, s: torch.mul(u, wide(s), out=torch.empty_like(u)),
+    }
+
+    @pytest.mark.parametrize("name", OTHERWISE)
+    def test_no_products(self, name):
+        def forward(m: Any, x: Tensor) -> Tensor:
+            u = m.normed(x)
+            return torch.relu(self.OTHERWISE[name](m, u, m.gate(u.mean((2, 3)))) + x)
+
+        case = Case(lambda: network(forward), others=TWO_SIZES)
+        done = case.fuse()
+        assert [path for path, _ in (*done.taken, *done.left)] == ["1"]
+        case.fold()
+        case.record()
+
     @pytest.mark.parametrize("name", PRODUCTS)
     def test_products(self, name):
         product = self.PRODUCTS[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,7 @@ class _Value:
         tensor: itself, while it lives; a map that is written over is copied before.
         version: how often it had been written into.
         gated: the maps that it is a gated product of.
+        root: what it is a view or a copy of, or None.
     """
 
     parents: tuple[_Value, ...] = ()
@@ -143,6 +144,7 @@ class _Value:
     tensor: Callable[[], Tensor | None] = lambda: None
     version: int = 0
     gated: frozenset[_Value] = frozenset()
+    root: _Value | None = None
 
     def keep(self) -> None:
         """Keeps a copy of the tensor, which is to be written over."""
@@ -183,6 +185,8 @@ class _Products(TorchDispatchMode):
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 self.known[tensor] = value = _new(tensor, parents, reduced=func.overloadpacket in _REDUCE)
+                if func.is_view or func.overloadpacket in _COPY:
+                    value.root = parents[0].root or parents[0]
                 self._mark(value, tensor, by_name=of is not None, viewed=func.is_view)
         return output
 
@@ -212,12 +216,12 @@ class _Products(TorchDispatchMode):
         value.gated = frozenset(v for v, _ in scaled)
         if by_name:
             self.found()
-        elif not value.gated & before:
-            few = [v.numbers for v in ancestors if v.numbers is not None and 2 <= v.numbers.numel() < y.numel()]
-            if any(_is_scaled(maps[v], y, mean, last) for v, last in scaled for mean in few):
-                self.found()
-            else:
-                value.gated = frozenset()
+        elif value.gated & before:
+            return
+        elif any(_is_scaled(maps[v], y, mean, last) for v, last in scaled for mean in _averages(v, ancestors)):
+            self.found()
+        else:
+            value.gated = frozenset()
 
 
 _MULTIPLY = {torch.ops.aten.mul, torch.ops.aten.mul_, torch.ops.aten.addcmul, torch.ops.aten.addcmul_}
@@ -227,6 +231,8 @@ _REDUCE = {
     *(torch.ops.aten.mean, torch.ops.aten.sum, torch.ops.aten.avg_pool2d, torch.ops.aten.avg_pool3d),
     *(torch.ops.aten._adaptive_avg_pool2d, torch.ops.aten._adaptive_avg_pool3d),
 }
+
+_COPY = {torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten._reshape_copy}
 
 _FAR = 256  # values before another that may be its map or its map's average
 
@@ -248,6 +254,17 @@ def _ancestors(value: _Value) -> list[_Value]:
                 found.append(parent)
                 todo.append(parent)
     return found
+
+
+def _averages(start: _Value, ancestors: list[_Value]) -> Iterator[Tensor]:
+    """The numbers of those values that were computed from a map, as its average is."""
+    after, changed = {start.root or start}, True
+    while changed:
+        new = {v for v in ancestors if v not in after and not after.isdisjoint(v.parents)}
+        after, changed = after | new, bool(new)
+    for value in after:
+        if value.numbers is not None and value.numbers.numel() >= 2:
+            yield value.numbers
 
 
 def _may_be_scaled(u: Tensor, y: Tensor, last: bool) -> bool:
@@ -284,7 +301,10 @@ def _is_scaled(u: Tensor, y: Tensor, mean: Tensor, last: bool) -> bool:
     if not torch.allclose(of_y, scale[:, None] * of_u, rtol=_RTOL, atol=1e-12 * size):
         return False
     # Of each image on its own, and of each channel: drops of images and layer scale are no gates.
-    scale = scale.view(len(mean) if 1 < len(mean) < channels else 1, -1)
+    images = len(mean) if len(mean) < channels else len(u)
+    if channels % images or channels == images:
+        return False
+    scale = scale.view(images, -1)
     across = [scale - scale[:, :1], *([scale - scale[:1]] if len(scale) > 1 else [])]
     return all(float(each.abs().max()) > _RTOL for each in across)
 
