@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from senet.errors import InputError
+from senet.errors import InputError, with_article
 from senet.surgery.graph.calls import Call, NotPlainError
 from senet.surgery.graph.modules import evaluating
 from senet.surgery.graph.ops import is_map, is_per_channel
@@ -60,7 +60,8 @@ def observe(twin: nn.Module, example: Sequence[Any] | None) -> Observed:
     """
     if example is not None and not isinstance(example, list | tuple):
         raise InputError(
-            f"example is a {type(example).__name__}; accepted: a tuple of what forward takes, such as (images,)"
+            f"example is {with_article(type(example).__name__)}; accepted: a tuple of what forward takes, such as "
+            "(images,)"
         )
     examples = example_inputs(twin) if example is None else iter([tuple(example)])
     error: tuple[Any, Exception] | None = None
@@ -107,7 +108,7 @@ class _Observer:
         try:
             call, tensors = Call.of(args, kwargs)
         except NotPlainError as kind:
-            self.seen.opaque[module] = f"it is called with a {kind}"
+            self.seen.opaque[module] = f"it is called with {with_article(str(kind))}"
             return
         known = self.seen.calls[module]
         if all(call != other for other, _ in known):

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from senet.blocks.stages import excited
+from senet.errors import with_article
 from senet.surgery.graph.calls import Call
 from senet.surgery.graph.executed import executed_noted, numbers_watched
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
@@ -176,7 +177,7 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if m not in (self.submodule_paths or ()):  # made in the forward itself
             if next(m.parameters(), None) is not None:
-                raise Untraceable(f"it calls a {type(m).__name__} that is none of its parts")
+                raise Untraceable(f"it calls {with_article(type(m).__name__)} that is none of its parts")
             return forward(*args, **kwargs)
         with self._quietly():
             self.inputs = sum(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values()))
