@@ -394,23 +394,52 @@ template <class A, int S, bool Wide> struct Adder {
 // ... or channel by channel.
 template <class A, int S> struct Adder<A, S, true> {
   A* const (&to)[S];
-  Adder(A* const (&results)[S], Index width) : to(results) {
+  const Index width;
+  std::vector<A, Aligned<A>> others;  // the sums of every other row, where a tile has but one
+  bool odd = false;
+
+  Adder(A* const (&results)[S], Index width) : to(results), width(width) {
     for (A* sums : to) std::fill_n(sums, width, A(0));
+    if (width > TILE / 2) {
+      others.resize(S * width);
+      std::fill(others.begin(), others.end(), A(0));
+    }
   }
   template <class F> void operator()(const Tile& tile, F terms) {
     constexpr Index step = Lanes<A>::count;
-    const auto add = [&]<class E>(E, Index row, Index c) {
-      auto sum = Terms<E, S>::at(to, tile.start + c);
-      sum += terms(E{}, row + c, c);
-      sum.store_at(to, tile.start + c);
+    if (!others.empty() && tile.start == 0) odd = !odd;
+    A* sums_of[S];
+    for (int j = 0; j < S; ++j) sums_of[j] = odd ? others.data() + j * width : to[j];
+    const auto add = [&]<class E>(E, auto rows, Index row, Index c) {
+      Terms<E, S> some = terms(E{}, row + c, c);
+      if constexpr (rows > 1) some += terms(E{}, row + tile.length + c, c);
+      if constexpr (rows > 2) {
+        Terms<E, S> others = terms(E{}, row + 2 * tile.length + c, c);
+        others += terms(E{}, row + 3 * tile.length + c, c);
+        some += others;
+      }
+      auto sum = Terms<E, S>::at(sums_of, tile.start + c);
+      sum += some;
+      sum.store_at(sums_of, tile.start + c);
     };
-    for (Index row = 0; row < tile.count(); row += tile.length) {  // in the order of memory, for the prefetcher
+    const auto add_rows = [&](auto rows, Index row) {
       Index c = 0;
-      for (; c + step <= tile.length; c += step) add(Vector<A>{}, row, c);
-      for (; c < tile.length; ++c) add(A{}, row, c);
-    }
+      for (; c + step <= tile.length; c += step) add(Vector<A>{}, rows, row, c);
+      for (; c < tile.length; ++c) add(A{}, rows, row, c);
+    };
+    // Four rows are added up before they are added to what was: the sums of many have a quarter of the roundings.
+    Index row = 0;
+    for (; row + 4 * tile.length <= tile.count(); row += 4 * tile.length)
+      add_rows(std::integral_constant<int, 4>{}, row);
+    for (; row + 2 * tile.length <= tile.count(); row += 2 * tile.length)
+      add_rows(std::integral_constant<int, 2>{}, row);
+    if (row < tile.count()) add_rows(std::integral_constant<int, 1>{}, row);
   }
-  void finish() const {}
+  void finish() const {
+    if (others.empty()) return;
+    for (int j = 0; j < S; ++j)
+      for (Index c = 0; c < width; ++c) to[j][c] += others[j * width + c];
+  }
 };
 
 // The sums over every plane of what `terms_of` a tile hands to its adder, times `factor`.
