@@ -410,30 +410,34 @@ template <class A, int S> struct Adder<A, S, true> {
     if (!others.empty() && tile.start == 0) odd = !odd;
     A* sums_of[S];
     for (int j = 0; j < S; ++j) sums_of[j] = odd ? others.data() + j * width : to[j];
-    const auto add = [&]<class E>(E, auto rows, Index row, Index c) {
-      Terms<E, S> some = terms(E{}, row + c, c);
-      if constexpr (rows > 1) some += terms(E{}, row + tile.length + c, c);
-      if constexpr (rows > 2) {
-        Terms<E, S> others = terms(E{}, row + 2 * tile.length + c, c);
-        others += terms(E{}, row + 3 * tile.length + c, c);
-        some += others;
-      }
-      auto sum = Terms<E, S>::at(sums_of, tile.start + c);
-      sum += some;
-      sum.store_at(sums_of, tile.start + c);
-    };
     const auto add_rows = [&](auto rows, Index row) {
+      const auto add = [&]<class E>(E, Index c) {
+        auto sum = Terms<E, S>::at(sums_of, tile.start + c);
+        sum += sum_of_rows<E, rows>(terms, row + c, c, tile.length);
+        sum.store_at(sums_of, tile.start + c);
+      };
       Index c = 0;
-      for (; c + step <= tile.length; c += step) add(Vector<A>{}, rows, row, c);
-      for (; c < tile.length; ++c) add(A{}, rows, row, c);
+      for (; c + step <= tile.length; c += step) add(Vector<A>{}, c);
+      for (; c < tile.length; ++c) add(A{}, c);
     };
-    // Four rows are added up before they are added to what was: the sums of many have a quarter of the roundings.
+    // Rows are added up among themselves before they are added to what was: sums of many have fewer roundings.
     Index row = 0;
-    for (; row + 4 * tile.length <= tile.count(); row += 4 * tile.length)
-      add_rows(std::integral_constant<int, 4>{}, row);
-    for (; row + 2 * tile.length <= tile.count(); row += 2 * tile.length)
-      add_rows(std::integral_constant<int, 2>{}, row);
-    if (row < tile.count()) add_rows(std::integral_constant<int, 1>{}, row);
+    const auto all_of = [&](auto rows) {
+      for (; row + rows * tile.length <= tile.count(); row += rows * tile.length) add_rows(rows, row);
+    };
+    all_of(std::integral_constant<int, 8>{});
+    all_of(std::integral_constant<int, 4>{});
+    all_of(std::integral_constant<int, 2>{});
+    all_of(std::integral_constant<int, 1>{});
+  }
+  template <class E, int rows, class F> static Terms<E, S> sum_of_rows(F& terms, Index i, Index c, Index apart) {
+    if constexpr (rows == 1) {
+      return terms(E{}, i, c);
+    } else {
+      Terms<E, S> sum = sum_of_rows<E, rows / 2>(terms, i, c, apart);
+      sum += sum_of_rows<E, rows / 2>(terms, i + rows / 2 * apart, c, apart);
+      return sum;
+    }
   }
   void finish() const {
     if (others.empty()) return;

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextvars
 import copy
 import dataclasses
+import enum
+import functools
 import operator
+import os
 import pickle
 import random
+import secrets
+import time
 import types
+import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -732,6 +739,29 @@ class OfClass(Unit):
     def halved(self) -> float:
         return self.t / 2
 
+    def given(self, t: float = 1.0) -> float:
+        return t
+
+    @classmethod
+    def of_class(cls) -> float:
+        return cls.t
+
+
+class Mode(enum.Enum):
+    ONE = 1
+    TWO = 2
+
+
+class Doubled(nn.Module):
+    """Twice what a layer gives."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.layer(x)
+
 
 def scaled_by(read: Callable[[Any], Any], unit: Any = Unit, **attributes: Any) -> Callable[[], nn.Module]:
     """Makes a network whose gate's logits are multiplied by a number that forward reads."""
@@ -810,7 +840,52 @@ class TestPythonDecides:
             lambda n: n[1].gate.train(not n[1].gate.training),
         ),
         "a function": (scaled_by(lambda m: 1.0), to(lambda m, x: x, "function")),
+        "a part's class": (
+            scaled_by(lambda m: 1.0 if isinstance(m.gate.fc1, nn.Linear) else 2.0),
+            lambda n: setattr(n[1].gate, "fc1", Doubled(n[1].gate.fc1)),
+        ),
+        "a number of parts": (
+            scaled_by(lambda m: float(len(m.acts)), acts=nn.ModuleList([nn.ReLU()])),
+            lambda n: n[1].acts.append(nn.ReLU()),
+        ),
+        "a partial": (
+            scaled_by(lambda m: m.c(0.5), c=functools.partial(max, 1.0)),
+            to(functools.partial(max, 3.0), "c"),
+        ),
+        "an enum": (scaled_by(lambda m: 1.0 if m.c is Mode.ONE else 3.0, c=Mode.ONE), to(Mode.TWO, "c")),
     }
+    OF_CLASS: dict[str, Callable[[Any], float]] = {
+        "type(self)": lambda m: type(m).t,
+        "self.__class__": lambda m: m.__class__.t,
+        "the class": lambda m: OfClass.t,
+        "a method": lambda m: m.halved() * 2,
+        "a class method": lambda m: m.of_class(),
+        "a property": lambda m: m.doubled / 2,
+        "a default of a method": lambda m: m.given() * m.t,
+    }
+
+    @pytest.mark.parametrize("name", OF_CLASS)
+    def test_numbers_of_a_class(self, name, monkeypatch):
+        def change(model: nn.Module) -> None:
+            monkeypatch.setattr(OfClass, "t", 3.0)
+
+        case = Case(scaled_by(self.OF_CLASS[name], unit=OfClass), others=TWO_SIZES)
+        assert case.fuse(change).taken
+        monkeypatch.undo()
+        case.fold(change)
+
+    def test_methods_that_are_replaced(self, monkeypatch):
+        def change(model: nn.Module) -> None:
+            monkeypatch.setattr(OfClass.given, "__defaults__", (3.0,))
+
+        assert Case(scaled_by(self.OF_CLASS["a default of a method"], unit=OfClass), others=TWO_SIZES).fuse(change)
+        replaced = Case(scaled_by(self.OF_CLASS["a method"], unit=OfClass), others=TWO_SIZES)
+        assert replaced.fuse(lambda model: monkeypatch.setattr(OfClass, "halved", lambda self: 3.0)).taken
+
+    def test_attributes_read_by_their_dictionary(self):
+        case = Case(scaled_by(lambda m: vars(m)["t"], t=1.0), others=TWO_SIZES)
+        assert "__dict__" in case.fuse(to(3.0)).left[0][1]
+        case.fold(to(3.0))
 
     @pytest.mark.parametrize("name", READS)
     def test_what_forward_reads(self, name):
@@ -1654,6 +1729,36 @@ class TestOtherRooms:
 
 SCALE, LISTED, CONFIG = 1.0, [1.0], types.SimpleNamespace(t=1.0, listed=[1.0], inner=Config())
 COUNTED, GENERATOR = [0], random.Random(1)
+VARIABLE, NO_PART = contextvars.ContextVar("VARIABLE", default=1.0), torch.ones(3)
+
+
+TABLE, NUMBERS = {"scale": lambda: 1.0}, np.ones(2)
+OPTIONS = argparse.Namespace(t=1.0)
+
+
+def with_default(t: float = 1.0) -> float:
+    return t
+
+
+def with_keyword(*, t: float = 1.0) -> float:
+    return t
+
+
+def with_list(t: list[float] = [1.0]) -> float:  # noqa: B006
+    return t[0]
+
+
+class Sized:
+    """Has a length, and compares."""
+
+    def __init__(self) -> None:
+        self.size = 1
+
+    def __len__(self) -> int:
+        return self.size
+
+
+SIZED = Sized()
 
 
 class Settings:
@@ -1715,6 +1820,31 @@ class TestOutside:
         "a static method": (lambda: Settings.read(), lambda p, v: p.setitem(globals(), "SCALE", v)),
         "a class method": (lambda: Settings.own(), lambda p, v: p.setattr(Settings, "t", v)),
         "a closure": (lambda: read_cell(), lambda p, v: write_cell(v)),
+        "a function": (lambda: scale(), lambda p, v: p.setitem(globals(), "scale", lambda: v)),
+        "a default": (lambda: with_default(), lambda p, v: p.setattr(with_default, "__defaults__", (v,))),
+        "a keyword's default": (
+            lambda: with_keyword(),
+            lambda p, v: p.setattr(with_keyword, "__kwdefaults__", {"t": v}),
+        ),
+        "a default's list": (lambda: with_list(), lambda p, v: operator.setitem(with_list.__defaults__[0], 0, v)),
+        "a function's code": (
+            lambda: with_default(),
+            lambda p, v: p.setattr(with_default, "__code__", ((lambda t: 3.0) if v == 3 else (lambda t: t)).__code__),
+        ),
+        "a table's function": (lambda: TABLE["scale"](), lambda p, v: p.setitem(TABLE, "scale", lambda: v)),
+        "an array": (lambda: float(NUMBERS[0]), lambda p, v: operator.setitem(NUMBERS, 0, v)),
+        "a parser's options": (lambda: OPTIONS.t, lambda p, v: p.setattr(OPTIONS, "t", v)),
+        "an attribute by its name": (lambda: getattr(CONFIG, "".join("t")), lambda p, v: p.setattr(CONFIG, "t", v)),
+        "an object's dictionary": (lambda: vars(CONFIG)["t"], lambda p, v: p.setattr(CONFIG, "t", v)),
+        "an object's length": (lambda: float(len(SIZED)), lambda p, v: p.setattr(SIZED, "size", int(v))),
+        "a setting of PyTorch": (
+            lambda: 3.0 if torch.are_deterministic_algorithms_enabled() else 1.0,
+            lambda p, v: torch.use_deterministic_algorithms(v == 3),
+        ),
+        "the default dtype": (
+            lambda: 1.0 if torch.get_default_dtype() == torch.float32 else 3.0,
+            lambda p, v: torch.set_default_dtype(torch.float32 if v == 1 else torch.float64),
+        ),
     }
 
     @pytest.mark.parametrize("name", READS)
@@ -1727,6 +1857,25 @@ class TestOutside:
             write(monkeypatch, value)
             same(outcome(fused, EXAMPLE, gradients=True), outcome(plain, EXAMPLE, gradients=True), f"{name} is {value}")
             plain.load_state_dict(fused.state_dict())
+
+    VOLATILE: dict[str, Callable[[], float]] = {
+        "a clock": lambda: time.time() % 1,
+        "the system's random numbers": lambda: os.urandom(1)[0] / 256,
+        "a generator of the system's": lambda: random.SystemRandom().random(),
+        "secrets": lambda: secrets.randbelow(256) / 256,
+        "uuid": lambda: uuid.uuid4().int % 256 / 256,
+        "the environment": lambda: float(os.environ.get("SENET_NO_SUCH_NAME", "1")),
+        "a variable of contexts": lambda: VARIABLE.get(),
+        "a tensor's numbers": lambda: NO_PART.tolist()[0],
+        "a name that is looked up": lambda: globals()["SCALE"],
+        "autocast": lambda: 1.0 if torch.is_autocast_enabled("cpu") else 2.0,
+    }
+
+    @pytest.mark.parametrize("name", VOLATILE)
+    def test_nobody_can_compare(self, name):
+        done = senet.report(senet.fuse(randomised(by_outside(self.VOLATILE[name])), example=EXAMPLE))
+        assert done.taken == []
+        assert len(done.left) == 1
 
     @pytest.mark.parametrize(
         "read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=["counter", "coin", "function"]
