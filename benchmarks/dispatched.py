@@ -3,13 +3,15 @@
 A gated product multiplies a map u (N, C, *space), of one to three axes and more than one pixel, by one number for each
 channel of each image that depends on the input through the global average of u. Which values are averages, and what
 depends on what, is read from the operators of one run in float64, whatever the modules are called and however their
-forward is written.
+forward is written. A product is known by its operator or, as of matrices and of convolutions, by its outcome: each row
+of pixels is parallel to the map's own.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,6 +63,13 @@ class _Value:
     parents: tuple[_Value, ...] = ()
     numbers: Tensor | None = None
     is_input: bool = False
+    tensor: Any = None  # a weak reference, or a copy of what was to be written over
+    version: int = -1
+    bases: frozenset[_Value] = frozenset()  # maps that it is parallel to
+
+    def alive(self) -> Tensor | None:
+        tensor = self.tensor() if isinstance(self.tensor, weakref.ref) else self.tensor
+        return tensor if tensor is not None and tensor._version == self.version else None
 
 
 @dataclass
@@ -89,8 +98,19 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         parents = self._parents((args, kwargs))
-        if parents:
-            self._look(func.overloadpacket, args)
+        named = bool(parents) and self._look(func.overloadpacket, args)
+        written = [
+            tensor
+            for argument, given in zip(func._schema.arguments, args, strict=False)
+            if argument.alias_info is not None and argument.alias_info.is_write
+            for tensor in tree_leaves(given)
+            if isinstance(tensor, Tensor)
+        ]
+        for tensor in written:
+            value = self._value(tensor)
+            if value is not None and value.alive() is not None:
+                value.tensor = tensor.detach().clone()
+                value.version = value.tensor._version
         output = func(*args, **kwargs)
         if not parents:
             return output
@@ -98,15 +118,17 @@ class _Watch(TorchDispatchMode):
         largest = max(each.numel() for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
-                self._note(tensor, _Value(now, parents, _numbers(tensor, largest)))
-        for argument, given in zip(func._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                for tensor in tree_leaves(given):
-                    if isinstance(tensor, Tensor):
-                        self._write(tensor, _Value(now, parents, _numbers(tensor, largest)))
+                value = _Value(now, parents, _numbers(tensor, largest))
+                self._look_at_outcome(value, tensor, named=named, viewed=func.is_view)
+                self._note(tensor, value)
+        for tensor in written:
+            value = _Value(now, parents, _numbers(tensor, largest))
+            value.bases = getattr(self._value(tensor), "bases", frozenset())
+            self._write(tensor, value)
         return output
 
     def _note(self, tensor: Tensor, value: _Value) -> None:
+        value.tensor, value.version = weakref.ref(tensor), tensor._version
         tensor._dispatched = (self, value)  # type: ignore[attr-defined]  # lives as long as the tensor does
 
     def _write(self, tensor: Tensor, value: _Value) -> None:
@@ -134,22 +156,61 @@ class _Watch(TorchDispatchMode):
         self._note(tensor, now)
         return now
 
-    def _look(self, operator: Any, args: Sequence[Any]) -> None:
-        """Notes a gated product, if an operator is one."""
+    def _look(self, operator: Any, args: Sequence[Any]) -> bool:
+        """Notes a gated product, if an operator is one by its name."""
         at = _FACTORS.get(operator) or _QUOTIENTS.get(operator)
         if at is None or len(args) <= at[1]:
-            return
+            return False
         one, other = (args[index] for index in at)
         for u, gate in ((one, other), (other, one)) if operator in _FACTORS else ((one, other),):
             kind = self._kind(u, gate)
             if kind is not None:
-                call = self.calls[-1]
-                key = (call.path, call.products)
-                call.products += 1
-                before = self.found.get(key)
-                seen = 1 if before is None else before.calls + 1
-                self.found[key] = Product(*key, kind, tuple(u.shape), seen)
-                return
+                self._found(kind, tuple(u.shape))
+                return True
+        return False
+
+    def _found(self, kind: str, shape: tuple[int, ...]) -> None:
+        call = self.calls[-1]
+        key = (call.path, call.products)
+        call.products += 1
+        before = self.found.get(key)
+        self.found[key] = Product(*key, kind, shape, 1 if before is None else before.calls + 1)
+
+    def _look_at_outcome(self, value: _Value, tensor: Tensor, *, named: bool, viewed: bool) -> None:
+        """Notes a gated product by its outcome: rows of pixels that are parallel to those of a map before it."""
+        inherited = frozenset(base for parent in value.parents for base in parent.bases)
+        if viewed:
+            value.bases = inherited
+            return
+        if self.shapes_alone or not tensor.is_floating_point() or tensor.numel() < 4:
+            return
+        before = _history(value)
+        parallel = {}
+        for base in before:
+            u = base.alive()
+            if u is None or u.numel() != tensor.numel() or u.dtype != tensor.dtype or u.layout is not torch.strided:
+                continue
+            for small in before:
+                rows = _rows_of(u, tensor, small.numbers)
+                if rows is not None:
+                    parallel[base] = tuple(u.shape), rows
+                    break
+        value.bases = frozenset(parallel)
+        if parallel and not named and not inherited & value.bases:
+            shape, last = next(iter(parallel.values()))
+            self._found("last" if last else self._outcome_kind(value, parallel), shape)
+
+    def _outcome_kind(self, value: _Value, maps: Iterable[_Value]) -> str:
+        """The kind of a product that is known by its outcome: whether it sees the input by another way too."""
+        seen, todo = {value, *maps}, [value]
+        while todo:
+            for parent in todo.pop().parents:
+                if parent.is_input:
+                    return "more"
+                if parent not in seen:
+                    seen.add(parent)
+                    todo.append(parent)
+        return "average"
 
     def _kind(self, u: Any, gate: Any) -> str | None:
         """Whether a value gates a map by the map's own average, alone or with more."""
@@ -194,6 +255,45 @@ def _numbers(tensor: Tensor, largest: int) -> Tensor | None:
         return None
     numel = tensor.numel()
     return tensor.detach().clone() if numel <= _KEPT or numel < min(largest, _REDUCED) else None
+
+
+def _history(value: _Value, most: int = 300) -> list[_Value]:
+    """The values before one, those of few steps first."""
+    found: dict[_Value, None] = {}
+    level = [value]
+    while level and len(found) < most:
+        level = [parent for each in level for parent in each.parents if parent not in found]
+        found.update(dict.fromkeys(level))
+    return list(found)
+
+
+def _rows_of(u: Tensor, y: Tensor, average: Tensor | None) -> bool | None:
+    """Whether channels are last in a map of that average, to whose rows of pixels those of y are parallel; or None.
+
+    Rows are parallel where they are one row when their lengths are 1. The factors between them have to differ among
+    channels and among images.
+    """
+    if average is None or average.numel() < 2 or u.numel() % average.numel() or u.numel() < 2 * average.numel():
+        return None
+    for last in (False, True):
+        if last and (u.ndim < 3 or u.shape != y.shape or average.numel() != u.shape[0] * u.shape[-1]):
+            continue
+        a, b = ((t.movedim(-1, 1) if last else t).detach().reshape(average.numel(), -1) for t in (u, y))
+        own, allowed = a.mean(1), _RTOL * float(a.abs().max())
+        if float(own.abs().max()) <= 1e3 * allowed or float((own - average.flatten()).abs().max()) > allowed:
+            continue
+        dot, aa, bb = (a * b).sum(1), a.square().sum(1), b.square().sum(1)
+        one, other = (t / n.sqrt().clamp(min=1e-150)[:, None] for t, n in ((a, aa), (b * dot.sign()[:, None], bb)))
+        if float(torch.where((bb > 0)[:, None], one - other, 0).abs().max()) > 1e-10 or not bool(bb.any()):
+            continue
+        images = average.shape[0] if average.shape[0] < average.numel() else u.shape[0]
+        if average.numel() % images or average.numel() == images:  # one number an image
+            continue
+        factors = (dot / aa.clamp(min=1e-300)).view(images, -1)
+        among = [factors.amax(1) - factors.amin(1)] + [factors.amax(0) - factors.amin(0)] * (images > 1)
+        if all(float(spread.max()) > 1e-9 for spread in among):
+            return last
+    return None
 
 
 def _may_gate(gate: Tensor, u: Tensor, space: range) -> bool:
@@ -265,6 +365,8 @@ def gated_products(model: nn.Module, *args: Any, **kwargs: Any) -> list[Product]
 
 def may_have_gates(model: nn.Module, *args: Any) -> bool:
     """Whether a network dispatches a product with shapes of a map and a gate, or of two maps; values are not looked at.
+
+    Products that are known by their outcome alone, as of matrices, need values and are not told.
 
     It may lie on the device "meta", where a run costs nothing.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "did_you_mean"]
+__all__ = ["InputError", "did_you_mean", "with_article"]
 
 
 class InputError(ValueError):
@@ -29,3 +29,9 @@ def did_you_mean(given: str, known: Iterable[str], *, most: int = 3) -> str:
     if len(names) <= 12:
         return "; known: " + ", ".join(names) if names else ""
     return f"; {len(names)} are known, for example {', '.join(names[:most])}"
+
+
+def with_article(name: str) -> str:
+    """A noun, such as the name of a class, with the article that it is spoken with: ``"a list"``, ``"an object"``."""
+    spoken_with_vowel = name[:1].lower() in tuple("aeio") or name.startswith("nd")
+    return f"{'an' if spoken_with_vowel else 'a'} {name}"

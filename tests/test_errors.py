@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from senet.errors import InputError, did_you_mean
+from senet.errors import InputError, did_you_mean, with_article
 
 
 def test_is_a_value_error():
@@ -27,3 +27,10 @@ def test_how_many_names_are_offered():
     known = ["block1", "block2", "block3", "block4"]
     assert did_you_mean("block", known, most=1).count("'") == 2
     assert did_you_mean("block", known).count("'") == 6
+
+
+@pytest.mark.parametrize(
+    "given", ["a list", "an object", "an int", "a str", "an OrderedDict", "a UserDict", "an ndarray"]
+)
+def test_articles(given):
+    assert with_article(given.partition(" ")[2]) == given

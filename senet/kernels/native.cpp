@@ -394,23 +394,56 @@ template <class A, int S, bool Wide> struct Adder {
 // ... or channel by channel.
 template <class A, int S> struct Adder<A, S, true> {
   A* const (&to)[S];
-  Adder(A* const (&results)[S], Index width) : to(results) {
+  const Index width;
+  std::vector<A, Aligned<A>> others;  // the sums of every other row, where a tile has but one
+  bool odd = false;
+
+  Adder(A* const (&results)[S], Index width) : to(results), width(width) {
     for (A* sums : to) std::fill_n(sums, width, A(0));
+    if (width > TILE / 2) {
+      others.resize(S * width);
+      std::fill(others.begin(), others.end(), A(0));
+    }
   }
   template <class F> void operator()(const Tile& tile, F terms) {
     constexpr Index step = Lanes<A>::count;
-    const auto add = [&]<class E>(E, Index row, Index c) {
-      auto sum = Terms<E, S>::at(to, tile.start + c);
-      sum += terms(E{}, row + c, c);
-      sum.store_at(to, tile.start + c);
-    };
-    for (Index row = 0; row < tile.count(); row += tile.length) {  // in the order of memory, for the prefetcher
+    if (!others.empty() && tile.start == 0) odd = !odd;
+    A* sums_of[S];
+    for (int j = 0; j < S; ++j) sums_of[j] = odd ? others.data() + j * width : to[j];
+    const auto add_rows = [&](auto rows, Index row) {
+      const auto add = [&]<class E>(E, Index c) {
+        auto sum = Terms<E, S>::at(sums_of, tile.start + c);
+        sum += sum_of_rows<E, rows>(terms, row + c, c, tile.length);
+        sum.store_at(sums_of, tile.start + c);
+      };
       Index c = 0;
-      for (; c + step <= tile.length; c += step) add(Vector<A>{}, row, c);
-      for (; c < tile.length; ++c) add(A{}, row, c);
+      for (; c + step <= tile.length; c += step) add(Vector<A>{}, c);
+      for (; c < tile.length; ++c) add(A{}, c);
+    };
+    // Rows are added up among themselves before they are added to what was: sums of many have fewer roundings.
+    Index row = 0;
+    const auto all_of = [&](auto rows) {
+      for (; row + rows * tile.length <= tile.count(); row += rows * tile.length) add_rows(rows, row);
+    };
+    all_of(std::integral_constant<int, 8>{});
+    all_of(std::integral_constant<int, 4>{});
+    all_of(std::integral_constant<int, 2>{});
+    all_of(std::integral_constant<int, 1>{});
+  }
+  template <class E, int rows, class F> static Terms<E, S> sum_of_rows(F& terms, Index i, Index c, Index apart) {
+    if constexpr (rows == 1) {
+      return terms(E{}, i, c);
+    } else {
+      Terms<E, S> sum = sum_of_rows<E, rows / 2>(terms, i, c, apart);
+      sum += sum_of_rows<E, rows / 2>(terms, i + rows / 2 * apart, c, apart);
+      return sum;
     }
   }
-  void finish() const {}
+  void finish() const {
+    if (others.empty()) return;
+    for (int j = 0; j < S; ++j)
+      for (Index c = 0; c < width; ++c) to[j][c] += others[j * width + c];
+  }
 };
 
 // The sums over every plane of what `terms_of` a tile hands to its adder, times `factor`.

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextvars
 import copy
 import dataclasses
+import enum
+import functools
 import operator
+import os
 import pickle
 import random
+import secrets
+import time
 import types
+import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -213,6 +220,48 @@ class TestSpellings:
         "Mul() and Add()": (1, lambda m, x, u: m.add(x, m.mul(wide(m.gate(u.mean((2, 3)))), u)).relu()),
         "another map's gate": (0, lambda m, x, u: torch.relu(u * wide(m.gate(x.mean((2, 3)))) + x)),
     }
+
+    # A map and its gate (N, C), multiplied by other operators than products, or in another layout: left, and said.
+    OTHERWISE = {
+        "divided": lambda m, u, s: u / (1 / wide(s)),
+        "divided by a sum": lambda m, u, s: u / (1 + torch.exp(-wide(m.gate.fc2(u.mean((2, 3)).relu()[:, :4])))),
+        "div_": lambda m, u, s: u.div_(wide(s).reciprocal()),
+        "addcdiv": lambda m, u, s: torch.addcdiv(torch.zeros_like(u), u, 1 / wide(s)),
+        "channels last": lambda m, u, s: (u.permute(0, 2, 3, 1) * wide(s).permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        "tokens": lambda m, u, s: (u.flatten(2).transpose(1, 2) * s[:, None]).transpose(1, 2).reshape(u.shape),
+        "einsum, channels last": lambda m, u, s: torch.einsum("nchw,nc->nhwc", u, s).permute(0, 3, 1, 2),
+        "bmm": lambda m, u, s: torch.bmm(torch.diag_embed(s), u.flatten(2)).view(u.shape),
+        "matmul": lambda m, u, s: (torch.diag_embed(s) @ u.flatten(2)).view(u.shape),
+        "einsum of a matrix": lambda m, u, s: torch.einsum("nchw,ncd->ndhw", u, torch.diag_embed(s)),
+        "torch.prod": lambda m, u, s: torch.stack([u, wide(s).expand_as(u)]).prod(0),
+        "lerp": lambda m, u, s: torch.lerp(torch.zeros_like(u), u, wide(s)),
+        "lerp_": lambda m, u, s: u.lerp_(torch.zeros_like(u), 1 - wide(s)),
+        "a convolution": lambda m, u, s: F.conv2d(
+            u.reshape(1, -1, *u.shape[2:]), s.reshape(-1, 1, 1, 1), groups=u.shape[0] * u.shape[1]
+        ).view(u.shape),
+        "a norm's weight": lambda m, u, s: F.batch_norm(
+            u.reshape(1, -1, *u.shape[2:]), 0 * s.flatten(), 0 * s.flatten() + 1, s.flatten(), None, False, 0.0, 0.0
+        ).view(u.shape),
+        "glu": lambda m, u, s: F.glu(torch.cat([u, wide(s.logit()).expand_as(u)], 1), 1),
+        "halves": lambda m, u, s: torch.cat([u[:, :4] * wide(s[:, :4]), u[:, 4:] * wide(s[:, 4:])], 1),
+        "channel by channel": lambda m, u, s: torch.stack([u[:, i] * s[:, i, None, None] for i in range(8)], 1),
+        "five axes": lambda m, u, s: (u.unflatten(1, (2, 4)) * s.view(-1, 2, 4, 1, 1)).flatten(1, 2),
+        "rows": lambda m, u, s: (u.reshape(-1, u.shape[2] * u.shape[3]) * s.reshape(-1, 1)).view(u.shape),
+        "twice negated": lambda m, u, s: -(-u * wide(s)),
+        "out=": lambda m, u, s: torch.mul(u, wide(s), out=torch.empty_like(u)),
+    }
+
+    @pytest.mark.parametrize("name", OTHERWISE)
+    def test_no_products(self, name):
+        def forward(m: Any, x: Tensor) -> Tensor:
+            u = m.normed(x)
+            return torch.relu(self.OTHERWISE[name](m, u, m.gate(u.mean((2, 3)))) + x)
+
+        case = Case(lambda: network(forward), others=TWO_SIZES)
+        done = case.fuse()
+        assert [path for path, _ in (*done.taken, *done.left)] == ["1"]
+        case.fold()
+        case.record()
 
     @pytest.mark.parametrize("name", PRODUCTS)
     def test_products(self, name):
@@ -690,6 +739,29 @@ class OfClass(Unit):
     def halved(self) -> float:
         return self.t / 2
 
+    def given(self, t: float = 1.0) -> float:
+        return t
+
+    @classmethod
+    def of_class(cls) -> float:
+        return cls.t
+
+
+class Mode(enum.Enum):
+    ONE = 1
+    TWO = 2
+
+
+class Doubled(nn.Module):
+    """Twice what a layer gives."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.layer(x)
+
 
 def scaled_by(read: Callable[[Any], Any], unit: Any = Unit, **attributes: Any) -> Callable[[], nn.Module]:
     """Makes a network whose gate's logits are multiplied by a number that forward reads."""
@@ -768,7 +840,52 @@ class TestPythonDecides:
             lambda n: n[1].gate.train(not n[1].gate.training),
         ),
         "a function": (scaled_by(lambda m: 1.0), to(lambda m, x: x, "function")),
+        "a part's class": (
+            scaled_by(lambda m: 1.0 if isinstance(m.gate.fc1, nn.Linear) else 2.0),
+            lambda n: setattr(n[1].gate, "fc1", Doubled(n[1].gate.fc1)),
+        ),
+        "a number of parts": (
+            scaled_by(lambda m: float(len(m.acts)), acts=nn.ModuleList([nn.ReLU()])),
+            lambda n: n[1].acts.append(nn.ReLU()),
+        ),
+        "a partial": (
+            scaled_by(lambda m: m.c(0.5), c=functools.partial(max, 1.0)),
+            to(functools.partial(max, 3.0), "c"),
+        ),
+        "an enum": (scaled_by(lambda m: 1.0 if m.c is Mode.ONE else 3.0, c=Mode.ONE), to(Mode.TWO, "c")),
     }
+    OF_CLASS: dict[str, Callable[[Any], float]] = {
+        "type(self)": lambda m: type(m).t,
+        "self.__class__": lambda m: m.__class__.t,
+        "the class": lambda m: OfClass.t,
+        "a method": lambda m: m.halved() * 2,
+        "a class method": lambda m: m.of_class(),
+        "a property": lambda m: m.doubled / 2,
+        "a default of a method": lambda m: m.given() * m.t,
+    }
+
+    @pytest.mark.parametrize("name", OF_CLASS)
+    def test_numbers_of_a_class(self, name, monkeypatch):
+        def change(model: nn.Module) -> None:
+            monkeypatch.setattr(OfClass, "t", 3.0)
+
+        case = Case(scaled_by(self.OF_CLASS[name], unit=OfClass), others=TWO_SIZES)
+        assert case.fuse(change).taken
+        monkeypatch.undo()
+        case.fold(change)
+
+    def test_methods_that_are_replaced(self, monkeypatch):
+        def change(model: nn.Module) -> None:
+            monkeypatch.setattr(OfClass.given, "__defaults__", (3.0,))
+
+        assert Case(scaled_by(self.OF_CLASS["a default of a method"], unit=OfClass), others=TWO_SIZES).fuse(change)
+        replaced = Case(scaled_by(self.OF_CLASS["a method"], unit=OfClass), others=TWO_SIZES)
+        assert replaced.fuse(lambda model: monkeypatch.setattr(OfClass, "halved", lambda self: 3.0)).taken
+
+    def test_attributes_read_by_their_dictionary(self):
+        case = Case(scaled_by(lambda m: vars(m)["t"], t=1.0), others=TWO_SIZES)
+        assert "__dict__" in case.fuse(to(3.0)).left[0][1]
+        case.fold(to(3.0))
 
     @pytest.mark.parametrize("name", READS)
     def test_what_forward_reads(self, name):
@@ -1064,20 +1181,13 @@ class TestParts:
     def test_kept_tensor_or_mask(self):
         """Reported: networks that keep what they computed with gradients have no deepcopy of PyTorch's."""
 
-        class Keeps(Replaceable):
-            """Keeps what it gave last."""
-
-            def forward(self, x: Tensor) -> Tensor:
-                self.__dict__["last"] = super().forward(x)
-                return self.last
-
         for old in (False, True):
-            plain, x = network(None, unit=Keeps).eval(), images((2, 9, 9)).float()
+            plain, x = network(None, unit=Replaceable).eval(), images((2, 9, 9)).float()
             for module in (plain[1].conv, plain[1].se[1], plain[1].se[3]):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)  # of the older weight norm
                     nn.utils.weight_norm(module) if old else prune.l1_unstructured(module, "weight", 0.3)
-            wanted = plain(x)
+            wanted = plain[1].last = plain(x)
             torch.testing.assert_close(senet.fold(plain)(x), wanted, rtol=1e-4, atol=1e-5)
             with senet.record(plain) as recording, torch.no_grad():
                 plain(x)
@@ -1619,6 +1729,36 @@ class TestOtherRooms:
 
 SCALE, LISTED, CONFIG = 1.0, [1.0], types.SimpleNamespace(t=1.0, listed=[1.0], inner=Config())
 COUNTED, GENERATOR = [0], random.Random(1)
+VARIABLE, NO_PART = contextvars.ContextVar("VARIABLE", default=1.0), torch.ones(3)
+
+
+TABLE, NUMBERS = {"scale": lambda: 1.0}, np.ones(2)
+OPTIONS = argparse.Namespace(t=1.0)
+
+
+def with_default(t: float = 1.0) -> float:
+    return t
+
+
+def with_keyword(*, t: float = 1.0) -> float:
+    return t
+
+
+def with_list(t: list[float] = [1.0]) -> float:  # noqa: B006
+    return t[0]
+
+
+class Sized:
+    """Has a length, and compares."""
+
+    def __init__(self) -> None:
+        self.size = 1
+
+    def __len__(self) -> int:
+        return self.size
+
+
+SIZED = Sized()
 
 
 class Settings:
@@ -1680,6 +1820,31 @@ class TestOutside:
         "a static method": (lambda: Settings.read(), lambda p, v: p.setitem(globals(), "SCALE", v)),
         "a class method": (lambda: Settings.own(), lambda p, v: p.setattr(Settings, "t", v)),
         "a closure": (lambda: read_cell(), lambda p, v: write_cell(v)),
+        "a function": (lambda: scale(), lambda p, v: p.setitem(globals(), "scale", lambda: v)),
+        "a default": (lambda: with_default(), lambda p, v: p.setattr(with_default, "__defaults__", (v,))),
+        "a keyword's default": (
+            lambda: with_keyword(),
+            lambda p, v: p.setattr(with_keyword, "__kwdefaults__", {"t": v}),
+        ),
+        "a default's list": (lambda: with_list(), lambda p, v: operator.setitem(with_list.__defaults__[0], 0, v)),
+        "a function's code": (
+            lambda: with_default(),
+            lambda p, v: p.setattr(with_default, "__code__", ((lambda t: 3.0) if v == 3 else (lambda t: t)).__code__),
+        ),
+        "a table's function": (lambda: TABLE["scale"](), lambda p, v: p.setitem(TABLE, "scale", lambda: v)),
+        "an array": (lambda: float(NUMBERS[0]), lambda p, v: operator.setitem(NUMBERS, 0, v)),
+        "a parser's options": (lambda: OPTIONS.t, lambda p, v: p.setattr(OPTIONS, "t", v)),
+        "an attribute by its name": (lambda: getattr(CONFIG, "".join("t")), lambda p, v: p.setattr(CONFIG, "t", v)),
+        "an object's dictionary": (lambda: vars(CONFIG)["t"], lambda p, v: p.setattr(CONFIG, "t", v)),
+        "an object's length": (lambda: float(len(SIZED)), lambda p, v: p.setattr(SIZED, "size", int(v))),
+        "a setting of PyTorch": (
+            lambda: 3.0 if torch.are_deterministic_algorithms_enabled() else 1.0,
+            lambda p, v: torch.use_deterministic_algorithms(v == 3),
+        ),
+        "the default dtype": (
+            lambda: 1.0 if torch.get_default_dtype() == torch.float32 else 3.0,
+            lambda p, v: torch.set_default_dtype(torch.float32 if v == 1 else torch.float64),
+        ),
     }
 
     @pytest.mark.parametrize("name", READS)
@@ -1692,6 +1857,25 @@ class TestOutside:
             write(monkeypatch, value)
             same(outcome(fused, EXAMPLE, gradients=True), outcome(plain, EXAMPLE, gradients=True), f"{name} is {value}")
             plain.load_state_dict(fused.state_dict())
+
+    VOLATILE: dict[str, Callable[[], float]] = {
+        "a clock": lambda: time.time() % 1,
+        "the system's random numbers": lambda: os.urandom(1)[0] / 256,
+        "a generator of the system's": lambda: random.SystemRandom().random(),
+        "secrets": lambda: secrets.randbelow(256) / 256,
+        "uuid": lambda: uuid.uuid4().int % 256 / 256,
+        "the environment": lambda: float(os.environ.get("SENET_NO_SUCH_NAME", "1")),
+        "a variable of contexts": lambda: VARIABLE.get(),
+        "a tensor's numbers": lambda: NO_PART.tolist()[0],
+        "a name that is looked up": lambda: globals()["SCALE"],
+        "autocast": lambda: 1.0 if torch.is_autocast_enabled("cpu") else 2.0,
+    }
+
+    @pytest.mark.parametrize("name", VOLATILE)
+    def test_nobody_can_compare(self, name):
+        done = senet.report(senet.fuse(randomised(by_outside(self.VOLATILE[name])), example=EXAMPLE))
+        assert done.taken == []
+        assert len(done.left) == 1
 
     @pytest.mark.parametrize(
         "read", [counted, GENERATOR.random, lambda: GENERATOR.random()], ids=["counter", "coin", "function"]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from senet.errors import InputError, did_you_mean
+from senet.errors import InputError, did_you_mean, with_article
 
 __all__ = ["Edit", "Edits", "by_channel", "first_call"]
 
@@ -92,7 +92,7 @@ def _edited(key: str, edit: Edit, gate: Tensor) -> Tensor:
         return torch.full_like(gate, edit)
     values = edit if isinstance(edit, Tensor) else edit(by_channel(gate))
     if not isinstance(values, Tensor) or values.shape not in (gate.shape[1:2], gate.shape[:2]):
-        given = tuple(values.shape) if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        given = tuple(values.shape) if isinstance(values, Tensor) else with_article(type(values).__name__)
         raise InputError(f"edit of {key!r}: {given} for gates {tuple(gate.shape[:2])}; give that, or (channels,)")
     spread = values.to(gate.device, gate.dtype).view(-1, gate.shape[1], *(1,) * (gate.ndim - 2)).expand_as(gate)
     return _own(spread)

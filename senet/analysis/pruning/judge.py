@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from senet.analysis.pruning.steps import Metric
-from senet.errors import InputError
+from senet.errors import InputError, with_article
 
 __all__ = ["batches_of", "device_of", "hits", "judge"]
 
@@ -33,14 +33,18 @@ def batches_of(data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> I
     given: object = data
     if not isinstance(given, Iterable):
         advice = "give a DataLoader over it" if isinstance(data, Dataset) else "give a list or a DataLoader of batches"
-        raise InputError(f"data is a {type(data).__name__}, which holds no batches; {advice}")
+        raise InputError(f"data is {with_article(type(data).__name__)}, which holds no batches; {advice}")
     batches = iter(data)
     if batches is data:
-        raise InputError(f"data is a {type(data).__name__}, which is gone after one pass; give a list or a DataLoader")
+        raise InputError(
+            f"data is {with_article(type(data).__name__)}, which is gone after one pass; give a list or a DataLoader"
+        )
     empty = True
     for index, batch in enumerate(batches):
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
-            raise InputError(f"batch {index} is a {type(batch).__name__}; accepted: two tensors, images and labels")
+            raise InputError(
+                f"batch {index} is {with_article(type(batch).__name__)}; accepted: two tensors, images and labels"
+            )
         images, labels = batch
         whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
         if labels.shape != images.shape[:1] or not whole:

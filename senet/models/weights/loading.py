@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senet.errors import InputError
+from senet.errors import InputError, with_article
 from senet.models.config import NetConfig
 from senet.models.net import Net
 from senet.models.registry import build as build_network
@@ -147,7 +147,7 @@ def layout_of(weights: Weights, net: Net) -> str:
     name, options = origin
     theirs, ours = model_config(name, options), net.config
     if type(theirs) is not type(ours):
-        raise InputError(f"the weights are of {name!r}, a {type(theirs).__name__.removesuffix('Config')}")
+        raise InputError(f"the weights are of {name!r}, {with_article(type(theirs).__name__.removesuffix('Config'))}")
     before, now = _meaning(theirs), _meaning(ours)
     if other := [f"{key}={before[key]} instead of {now[key]}" for key in now if before[key] != now[key]]:
         raise InputError(f"the weights are of {name!r}, another network: {', '.join(other)}")

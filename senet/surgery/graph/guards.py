@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from senet.surgery.graph.calls import is_plain
 
-__all__ = ["MISSING", "Guards", "Place", "Unguardable", "draws", "is_constant", "is_same", "snapshot"]
+__all__ = ["MISSING", "Guards", "Itself", "Place", "Unguardable", "draws", "is_constant", "is_same", "snapshot"]
 
-_CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
+_CALLABLE = (types.BuiltinFunctionType, types.MethodType, type)
 _MOST = 10_000  # objects in one that forward reads
 _FEW = 16  # numbers of a tensor that forward may have asked for
 
@@ -45,23 +45,26 @@ class Place:
     """A way to a value outside of a module.
 
     Attributes:
-        root: (name of a Python module, name of a global in it), or the name of a closure's variable.
+        root: (name of a Python module, name of a global in it), or the name of a closure's variable or of the owner.
         path: names of attributes from there.
         cell: the closure's cell, or None.
+        owner: the class or function that the path starts at, or the globals, of no Python module, in which the root
+            is a name; or None.
     """
 
     root: tuple[str, ...]
     path: tuple[str, ...] = ()
     cell: types.CellType | None = None
+    owner: Any = None
 
     def __hash__(self) -> int:
-        return hash((self.root, self.path, id(self.cell)))
+        return hash((self.root, self.path, id(self.cell), id(self.owner)))
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Place)
             and (self.root, self.path) == (other.root, other.path)
-            and (self.cell is other.cell)
+            and (self.cell is other.cell and self.owner is other.owner)
         )
 
     @property
@@ -71,12 +74,14 @@ class Place:
 
     def of(self, name: str) -> Place:
         """The place of an attribute of what is here."""
-        return Place(self.root, (*self.path, name), self.cell)
+        return Place(self.root, (*self.path, name), self.cell, self.owner)
 
     def value(self) -> Any:
         """The value that is there now, or :data:`MISSING`."""
         if self.cell is not None:
             value = self.cell.cell_contents
+        elif self.owner is not None:
+            value = self.owner.get(self.root[-1], MISSING) if isinstance(self.owner, dict) else self.owner
         else:
             value = vars(sys.modules[self.root[0]]).get(self.root[1], MISSING)
         for name in self.path:
@@ -92,6 +97,8 @@ class Guards:
         attributes: (path of a module, name) -> a :func:`snapshot` of the attribute, or :data:`MISSING`.
         parts: (path of a module, name) -> whether that part, parameter or buffer is there, or None.
         outside: place of a global, a closure's variable or an attribute of one -> a snapshot.
+        asked: name of a function of PyTorch without arguments, such as ``is_grad_enabled`` -> its answer.
+        kinds: path of a part that forward may have asked for its class -> the class, or MISSING.
         square: whether the graph holds for square maps alone.
         no_autocast: whether the forward switches autocast off inside, which a graph does not show.
     """
@@ -99,6 +106,8 @@ class Guards:
     attributes: dict[tuple[str, str], Any] = field(default_factory=dict)
     parts: dict[tuple[str, str], bool] = field(default_factory=dict)
     outside: dict[Place, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    kinds: dict[str, Any] = field(default_factory=dict)
     square: bool = False
     no_autocast: bool = False
 
@@ -119,18 +128,65 @@ class _Met:
     index: int
 
 
-def snapshot(value: Any) -> Any:
+@dataclass(frozen=True)
+class _Defined:
+    """A function of Python as it was: the object, its code, and snapshots of its defaults."""
+
+    function: types.FunctionType
+    code: types.CodeType
+    defaults: Any
+    keywords: Any
+
+    def is_now(self, value: Any) -> bool:
+        """Whether a value is the function, as it was."""
+        if value is not self.function or torch.compiler.is_compiling():  # which sees to the rest itself
+            return value is self.function
+        if value.__code__ is not self.code:
+            return False
+        now, before = (value.__defaults__, value.__kwdefaults__), (self.defaults, self.keywords)
+        return now == (None, None) == before or all(map(is_same, now, before))
+
+    def __reduce__(self) -> Any:  # no pickle holds code; where it is loaded it is as it is there
+        return snapshot, (self.function,)
+
+
+class Itself:
+    """An object that is told from others alone, whatever is in it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("which object it is holds in one process")
+
+
+def snapshot(value: Any, tensors: list[Tensor] | None = None) -> Any:
     """A value of Python in a form that can be kept and compared: itself if it cannot change, else its contents.
+
+    Args:
+        value: any.
+        tensors: is given the tensors in it whose numbers are compared.
 
     Raises:
         Unguardable: it draws random numbers, is used up by being read, or holds more than can be compared each time.
     """
-    return _taken(value, {})
+    return _taken(value, {}, [] if tensors is None else tensors)
 
 
-def _taken(value: Any, met: dict[int, tuple[int, Any]]) -> Any:
+def _taken(value: Any, met: dict[int, tuple[int, Any]], tensors: list[Tensor]) -> Any:
     if is_constant(value):
         return value
+    if isinstance(value, types.FunctionType):
+        defaults, keywords = (_taken(each, {}, tensors) for each in (value.__defaults__, value.__kwdefaults__))
+        return _Defined(value, value.__code__, defaults, keywords)
+    if _has_few(value):
+        tensors.append(value)
     if id(value) in met and not isinstance(value, tuple):  # which are often one by chance, such as ()
         return _Met(met[id(value)][0])
     if len(met) == _MOST:
@@ -141,17 +197,21 @@ def _taken(value: Any, met: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, Iterator):
         raise Unguardable(f"it reads what is used up by being read ({type(value).__name__})")
     index, _ = met.setdefault(id(value), (len(met), value))  # kept, so that its id stays its own
-    return _Seen(index, type(value), tuple((name, _taken(part, met)) for name, part in _contents(value)))
+    return _Seen(index, type(value), tuple((name, _taken(part, met, tensors)) for name, part in _contents(value)))
 
 
 def is_same(value: Any, seen: Any) -> bool:
     """Whether a value is as it was when a snapshot was taken of it."""
-    return _is_same(value, seen, {})
+    return seen.is_now(value) if type(seen) is _Defined else _is_same(value, seen, {})
 
 
 def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
     if isinstance(seen, _Met):
         return met.get(seen.index) is value
+    if isinstance(seen, Itself):
+        return value is seen.value
+    if isinstance(seen, _Defined):
+        return seen.is_now(value)
     if not isinstance(seen, _Seen):
         return type(value) is type(seen) and bool(value == seen)
     if type(value) is not seen.kind:
@@ -169,10 +229,10 @@ def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
 def _contents(value: Any) -> list[tuple[Any, Any]]:
     """What is in an object, one level deep."""
     if isinstance(value, nn.Module):  # in a list, say, as parts are no attributes
-        return [(name, part) for name, part in vars(value).items() if is_constant(part)]
+        kept = (*vars(value).items(),)
+        return [(name, part) for name, part in kept if is_constant(part) or isinstance(part, types.FunctionType)]
     if isinstance(value, Tensor):
-        few = value.numel() <= _FEW and not value.is_meta and not isinstance(value, nn.Parameter)
-        return [("shape", value.shape), ("numbers", str(value.detach().tolist()) if few else None)]
+        return [("shape", value.shape), ("numbers", str(value.detach().tolist()) if _has_few(value) else None)]
     if isinstance(value, Mapping):
         return list(value.items())
     if isinstance(value, set | frozenset):
@@ -184,6 +244,13 @@ def _contents(value: Any) -> list[tuple[Any, Any]]:
     if hasattr(value, "tobytes"):  # an array
         return [("shape", getattr(value, "shape", ())), ("bytes", value.tobytes())]
     return [(name, getattr(value, name)) for name in _names(value) if hasattr(value, name)]
+
+
+def _has_few(value: object) -> bool:
+    """Whether a value is a tensor whose numbers are few enough to be compared."""
+    if not isinstance(value, Tensor) or isinstance(value, nn.Parameter):
+        return False
+    return value.numel() <= _FEW and not value.is_meta
 
 
 def _names(value: object) -> list[str]:

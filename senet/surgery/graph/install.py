@@ -13,6 +13,8 @@ import copyreg
 import functools
 import importlib
 import linecache
+import pickle
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +26,20 @@ from torch import fx, nn
 
 from senet.errors import InputError
 from senet.surgery.graph.calls import Call, is_plain
-from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, is_same, snapshot
+from senet.surgery.graph.guards import MISSING, Guards, Itself, Unguardable, is_constant, is_same, snapshot
 
-__all__ = ["Rewritten", "Variant", "give_back", "has_hooks", "is_there", "put_in", "put_same_in", "restore", "settings"]
+__all__ = [
+    "Rewritten",
+    "Variant",
+    "class_of",
+    "give_back",
+    "has_hooks",
+    "is_there",
+    "put_in",
+    "put_same_in",
+    "restore",
+    "settings",
+]
 
 _everywhere = nn.modules.module
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -63,8 +76,13 @@ class _Function:
 
     def __getstate__(self) -> dict[str, Any]:
         names = {name: _Module(v.__name__) if isinstance(v, types.ModuleType) else v for name, v in self.names.items()}
-        source = "".join(line for line in self.source.splitlines(keepends=True) if not line.endswith(f"{_CELL}\n"))
-        names = {name: v for name, v in names.items() if not hasattr(v, "_senet_reads_cell")}
+        source = self.source
+        if self.name == _HOLDS:
+            # A line that compares with what no pickle holds, as a closure's cell or an object by which one it is.
+            gone = {name for name, v in names.items() if not _has_pickle(v)}
+            lines = source.splitlines(keepends=True)
+            source = "".join(line for line in lines if not gone.intersection(re.findall(r"\w+", line)))
+            names = {name: v for name, v in names.items() if name not in gone}
         return {"source": source, "names": names, "name": self.name, "title": self.title}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -73,16 +91,22 @@ class _Function:
         self.call = self._compiled()
 
 
-_CELL = "  # of a closure, which no pickle can hold"
+_HOLDS = "holds"
+
+
+def _has_pickle(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever an object says to it
+        return False
+    return True
 
 
 def _reader(cell: types.CellType) -> Callable[[], Any]:
     """A function that gives what is in a closure's cell, through its own closure, which torch.compile follows."""
     value = None
     code = (lambda: value).__code__
-    reads = types.FunctionType(code, {"__builtins__": builtins}, "reads", None, (cell,))
-    reads._senet_reads_cell = True  # type: ignore[attr-defined]
-    return reads
+    return types.FunctionType(code, {"__builtins__": builtins}, "reads", None, (cell,))
 
 
 @dataclass(frozen=True)
@@ -265,13 +289,13 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
         hooks: whether parts that the graph goes around must have no hooks, so that those are called.
     """
     names: dict[str, Any] = {"is_same": is_same, "MISSING": MISSING, "there": is_there}
-    names |= {"torch": torch, "sys": sys}
+    names |= {"torch": torch, "sys": sys, "class_of": class_of}
     lines: list[str] = []
     known = {"": "self"}
 
     def constant(value: Any) -> str:
-        names[f"k{len(names)}"] = value
-        return f"k{len(names) - 1}"
+        names[f"held_{len(names)}"] = value
+        return f"held_{len(names) - 1}"
 
     def at(path: str) -> str:
         """A variable that holds the module at a path."""
@@ -291,16 +315,20 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
         lines.append("if any(len(set(t.shape[2:])) > 1 for t in tensors if t.ndim > 3): return False")
     for place, value in variant.guards.outside.items():
         if place.cell is not None:
-            names[f"k{len(names)}"] = _reader(place.cell)
-            found = f"k{len(names) - 1}()"
-        elif place.root[0] in sys.modules:
-            found = f"sys.modules[{place.root[0]!r}].__dict__.get({place.root[1]!r}, MISSING)"
+            found = f"{constant(_reader(place.cell))}()"
+        elif isinstance(place.owner, dict):
+            found = f"{constant(Itself(place.owner))}.value.get({place.root[-1]!r}, MISSING)"
+        elif place.owner is not None:
+            found = constant(place.owner)
         else:
-            continue
+            found = f"sys.modules[{place.root[0]!r}].__dict__.get({place.root[1]!r}, MISSING)"
         for name in place.path:
             found = f"getattr({found}, {name!r}, MISSING)"
-        same = f"{found} == {constant(value)}" if is_constant(value) else f"is_same({found}, {constant(value)})"
-        lines.append(f"if not {same}: return False{_CELL if place.cell is not None else ''}")
+        lines.append(f"if {_differs(found, value, constant)}: return False")
+    for name, value in variant.guards.asked.items():
+        lines.append(f"if {_differs(f'torch.{name}()', value, constant)}: return False")
+    for path, kind in variant.guards.kinds.items():
+        lines.append(f"if class_of({at(path)}) is not {constant(kind)}: return False")
     for (path, name), there in variant.guards.parts.items():
         here = at(path)
         if there and name in module.get_submodule(path)._modules:  # as nearly always, and quicker to ask
@@ -332,17 +360,27 @@ def _guard(module: nn.Module, variant: Variant, *, hooks: bool) -> _Function:
 
 
 def _compare(lines: list[str], here: str, name: str, value: Any, constant: Callable[[Any], str]) -> None:
-    found = f"getattr({here}, {name!r}, MISSING)"
+    lines.append(f"if {_differs(f'getattr({here}, {name!r}, MISSING)', value, constant)}: return False")
+
+
+def _differs(found: str, value: Any, constant: Callable[[Any], str]) -> str:
+    """A question in Python whether what is found is other than a value was, of which there may be a snapshot."""
     if value is MISSING:
-        lines.append(f"if {found} is not MISSING: return False")
-    elif value is None or isinstance(value, bool):
-        lines.append(f"if {found} is not {value}: return False")
-    elif type(value) is int:  # which True and 1.0 equal
-        lines.append(f"if type(v := {found}) is not int or v != {value}: return False")
-    elif is_constant(value):
-        lines.append(f"if {found} != {constant(value)}: return False")
-    else:
-        lines.append(f"if not is_same({found}, {constant(value)}): return False")
+        return f"{found} is not MISSING"
+    if value is None or isinstance(value, bool):
+        return f"{found} is not {value}"
+    if type(value) is int:  # which True and 1.0 equal
+        return f"type(v := {found}) is not int or v != {value}"
+    if isinstance(value, type | types.BuiltinFunctionType):
+        return f"{found} is not {constant(value)}"
+    if is_constant(value):
+        return f"{found} != {constant(value)}"
+    return f"not is_same({found}, {constant(value)})"
+
+
+def class_of(module: nn.Module) -> type[nn.Module]:
+    """The class of a module, or that of which it was before its forward was rewritten."""
+    return module.original if isinstance(module, Rewritten) else type(module)
 
 
 def is_there(module: nn.Module, name: str) -> bool:

@@ -14,6 +14,8 @@ from senet.surgery.report import Report
 __all__ = ["Ledger", "Outcome"]
 
 
+UNREAD = "it is no product of a map (N, C, ...) and its gate as they are read; write it as u * gate to have it taken"
+
 Row = tuple[Key, str, str]  # a gated map, where it is, and what became of it or why it was left
 
 
@@ -130,4 +132,4 @@ class Ledger:
         path = self.walk.paths[module]
         around = {p: m for m, p in self.walk.paths.items() if m in self.walk.untraceable}
         around = {p: m for p, m in around.items() if not p or f"{path}.".startswith(f"{p}.")}
-        return self.walk.untraceable[around[max(around, key=len)]] if around else "no graph shows it"
+        return self.walk.untraceable[around[max(around, key=len)]] if around else UNREAD

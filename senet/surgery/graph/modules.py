@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from senet.errors import InputError
+from senet.errors import InputError, with_article
 from senet.surgery.graph.install import Rewritten
 from senet.surgery.report import has_report
 
@@ -65,7 +65,7 @@ def refuse_what_is_no_module(model: object) -> None:
         InputError: it is no module.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module")
+        raise InputError(f"the model is {with_article(type(model).__name__)}; accepted: a torch.nn.Module")
 
 
 def refuse_recorded(model: nn.Module) -> None:

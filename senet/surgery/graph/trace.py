@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import sys
 import types
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,12 +16,14 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from senet.blocks.stages import excited
+from senet.errors import with_article
 from senet.surgery.graph.calls import Call
+from senet.surgery.graph.executed import executed_noted, numbers_watched
 from senet.surgery.graph.guards import MISSING, Guards, Unguardable, is_constant, snapshot
-from senet.surgery.graph.install import Rewritten
+from senet.surgery.graph.install import Rewritten, class_of
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import normalise, reaching
-from senet.surgery.graph.outside import Outside
+from senet.surgery.graph.outside import ASK_CLASSES, Outside, is_library, names_of
 from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.side_effects import both_autocasts, random_numbers_kept
 
@@ -105,7 +108,7 @@ class _Tracer(fx.Tracer):
             self._watch(module)
             self._make_tensors_of_proxies()
             try:
-                with random_numbers_kept():
+                with random_numbers_kept(), self._executed():
                     graph = self.trace(module)
             except Untraceable:
                 raise
@@ -130,13 +133,24 @@ class _Tracer(fx.Tracer):
         if isinstance(self.root, Rewritten):  # its text is a graph already
             root_fn = self._written(self.root)
         else:
-            self._count_through(root_fn)
+            self._count_through(root_fn, class_of(self.root))
 
         def forward(root: nn.Module, *given: Any) -> Any:
             args, kwargs = self.call.rebuild(given)
             return root_fn(root, *args, **kwargs)
 
         return forward, [self.root, *proxies]
+
+    @contextmanager
+    def _executed(self) -> Iterator[None]:
+        """Watches all functions that run, but for surgery's own."""
+
+        def is_quiet() -> bool:
+            return self.quiet or self.running
+
+        known = self.outside.tensors
+        with executed_noted(self.outside, self.guards, is_quiet), numbers_watched(known, is_quiet):
+            yield
 
     def _written(self, root: Rewritten) -> Callable[..., Any]:
         """The rewritten forward that a module runs in this call."""
@@ -163,25 +177,26 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if m not in (self.submodule_paths or ()):  # made in the forward itself
             if next(m.parameters(), None) is not None:
-                raise Untraceable(f"it calls a {type(m).__name__} that is none of its parts")
+                raise Untraceable(f"it calls {with_article(type(m).__name__)} that is none of its parts")
             return forward(*args, **kwargs)
         with self._quietly():
             self.inputs = sum(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values()))
             leaf = self.is_leaf_module(m, "")
         if not leaf and not isinstance(m, Rewritten):
-            self._count_through(type(m).forward)
+            self._count_through(type(m).forward, class_of(m))
         output = super().call_module(m, forward, args, kwargs)
         if isinstance(output, fx.Proxy):
             output.node.meta.setdefault("output_of", []).append(self.path_of_module(m))
         return output
 
-    def _count_through(self, forward: Any) -> None:
+    def _count_through(self, forward: Any, kind: type) -> None:
         """Lets ``len`` of a tensor be a node, as Python wants a number of it, and notes what it reads of Python."""
         code, names = getattr(forward, "__code__", None), getattr(forward, "__globals__", None)
         if code is None or names is None:
             return
         with self._quietly():
             self.outside.note(forward)
+            self.outside.note_class(kind, forward, "forward")
         if "len" not in names:
             names["len"] = lambda x: self.create_proxy("call_function", len, (x,), {}) if _is_proxy(x) else _len(x)
             self.undo.callback(names.pop, "len", None)
@@ -291,9 +306,13 @@ class _Tracer(fx.Tracer):
                 value = object.__getattribute__(module, name)
             except AttributeError:
                 if module in paths and not self.quiet:
-                    self._note_part(module, paths[module], name)
+                    self._note_part(module, paths[module], name, sys._getframe(1))
                 raise
-            if self.quiet or name in _OWN or name.startswith("__") or module not in paths:
+            if self.quiet or module not in paths:
+                return value
+            if name == "__dict__" and not is_library(sys._getframe(1).f_globals.get("__name__")):
+                raise Untraceable("it reads its attributes by __dict__")
+            if name in _OWN or name.startswith("__"):
                 return value
             return self._note(module, paths[module], name, value)
 
@@ -317,21 +336,27 @@ class _Tracer(fx.Tracer):
             if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
                 self.outside.note(value)
             if isinstance(value, types.MethodType) and not own:
+                self.outside.note_class(class_of(module), value, name)
                 return value
             if isinstance(value, Tensor):  # a plain attribute, which no module moves: read when it is wanted
                 return self.create_proxy("get_attr", ".".join(p for p in (path, name) if p), (), {})
             if not _is_proxy(value):
-                seen = snapshot(value)
+                seen = snapshot(value, self.outside.tensors)
                 self.guards.attributes[path, name] = seen
                 if not is_constant(seen):
                     self.containers.append((name, value, seen))
         return value
 
-    def _note_part(self, module: nn.Module, path: str, name: str) -> None:
+    def _note_part(self, module: nn.Module, path: str, name: str, asking: types.FrameType) -> None:
         for kind in ("_modules", "_parameters", "_buffers"):
             parts = object.__getattribute__(module, "__dict__").get(kind, {})
             if name in parts:
                 self.guards.parts[path, name] = parts[name] is not None
+                if isinstance(parts[name], nn.Module) and names_of(asking.f_code) & ASK_CLASSES:
+                    with self._quietly():
+                        self.outside.note_class(class_of(parts[name]), asking.f_code)
+                        for inner, part in parts[name].named_modules(prefix=f"{path}.{name}".removeprefix(".")):
+                            self.guards.kinds[inner] = class_of(part)
                 return
         if not name.startswith("__") and name not in _OWN:
             self.guards.attributes[path, name] = MISSING

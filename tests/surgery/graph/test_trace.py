@@ -132,7 +132,12 @@ def test_training_is_noted_as_traced(training):
 
 def test_globals_are_noted():
     _, guards = trace(OfGlobals(), call_of(X), training=False)
-    assert guards.outside == {Place((__name__, "FLAG")): 3, Place((__name__, "FLAGS")): snapshot(FLAGS)}
+    own = Place(("OfGlobals",), ("forward",), owner=OfGlobals)
+    assert guards.outside == {
+        Place((__name__, "FLAG")): 3,
+        Place((__name__, "FLAGS")): snapshot(FLAGS),
+        own: snapshot(OfGlobals.forward),
+    }
 
 
 def test_an_autocast_that_is_switched_off_is_noted():

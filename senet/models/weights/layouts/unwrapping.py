@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from senet.errors import InputError, did_you_mean
+from senet.errors import InputError, did_you_mean, with_article
 from senet.models.weights.torch_file import StandIn
 
 __all__ = ["part_hint", "take_entry", "without_wrappers"]
@@ -193,7 +193,7 @@ def _nothing(content: Any) -> str:
     if isinstance(content, StandIn):
         return _described(content)
     if not isinstance(content, Mapping):
-        return f"holds a {type(content).__name__}; accepted: tensors by name (a state_dict)"
+        return f"holds {with_article(type(content).__name__)}; accepted: tensors by name (a state_dict)"
     for name in _ENTRIES:
         value = content.get(name)
         if isinstance(value, StandIn) or (isinstance(value, Mapping) and value):
@@ -213,5 +213,5 @@ def _described(value: object) -> str:
         for key, item in value.items():
             if not isinstance(item, Tensor):
                 what = item.stands_for if isinstance(item, StandIn) else type(item).__name__
-                return f"holds no tensors by name: its {key!r} is a {what}; accepted: tensors. {_ANEW}"
+                return f"holds no tensors by name: its {key!r} is {with_article(what)}; accepted: tensors. {_ANEW}"
     return f"holds a value of type {type(value).__name__} and no tensors by name"
