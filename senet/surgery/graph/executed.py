@@ -53,24 +53,32 @@ def executed_noted(outside: Outside, guards: Guards, is_quiet: Callable[[], bool
         Unguardable: a function reads what nobody can compare, or asks the clock, say, or for random numbers.
     """
     refused: list[str] = []
+    of_libraries: dict[types.CodeType, bool] = {}  # asked for at each call of PyTorch's tracer, of which there are many
+
+    def is_of_library(frame: types.FrameType) -> bool:
+        known = of_libraries.get(frame.f_code)
+        if known is None:
+            known = of_libraries[frame.f_code] = is_library(frame.f_globals.get("__name__"))
+        return known
 
     def watch(frame: types.FrameType, event: str, argument: Any) -> None:
-        if event not in ("call", "c_call") or refused or is_quiet():
-            return
-        asking = frame.f_back if event == "call" else frame
-        if event == "c_call":
-            source, name = _source(argument), argument.__name__
+        if event == "call":
+            asking, own = frame.f_back, not is_of_library(frame)
+        elif event == "c_call":
+            asking, own = frame, False
         else:
-            source, name = frame.f_globals.get("__name__") or "", frame.f_code.co_name
-            if not is_library(source):
-                if source.startswith("namedtuple_"):  # as Python makes them
-                    return
-                try:
-                    outside.note_running(frame)
-                except Unguardable as reason:
-                    refused.append(str(reason))
+            return
+        if (not own and (asking is None or is_of_library(asking))) or refused or is_quiet():
+            return
+        source = _source(argument) if event == "c_call" else frame.f_globals.get("__name__") or ""
+        name = argument.__name__ if event == "c_call" else frame.f_code.co_name
+        if own:
+            if source.startswith("namedtuple_"):  # as Python makes them
                 return
-        if asking is None or is_library(asking.f_globals.get("__name__")):
+            try:
+                outside.note_running(frame)
+            except Unguardable as reason:
+                refused.append(str(reason))
             return
         root = source.partition(".")[0]
         owner = frame.f_locals.get("self") if event == "call" else None
