@@ -13,7 +13,7 @@ from typing import Any
 
 from senet.errors import InputError
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
-from senet.train.detection.boxes import Judge
+from senet.train.detection.boxes import MOST_PIXELS, Judge
 
 __all__ = ["find_files", "read_file"]
 
@@ -136,7 +136,7 @@ def _content(path: Path) -> Mapping[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # no JSON, no text, or a number of thousands of digits
         raise InputError(f"{path} is not JSON, or is cut off: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is JSON nested too deeply to be annotations") from None
@@ -176,8 +176,8 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 def _count(entry: Mapping[str, Any], name: str, where: str) -> int:
     value = entry.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{where}: {name} is {value!r}; accepted: pixels, 1 or more")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_PIXELS:
+        raise InputError(f"{where}: {name} is {str(value)[:40]!r}; accepted: 1 to {MOST_PIXELS:,} pixels")
     return value
 
 
