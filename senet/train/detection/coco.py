@@ -50,13 +50,14 @@ def find_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def read_file(path: Path, split: str) -> BoxSet:
+def read_file(path: Path, split: str, *, masks: bool = False) -> BoxSet:
     """The images and boxes of a file of annotations, images in the order of their ids.
 
     Args:
         path: the file; images lie in the folder of the split's name beside ``annotations`` (``train2017`` for
             ``instances_train2017.json``), in ``images``, in that folder in it, or in the root.
         split: what errors and notes call it.
+        masks: whether outlines are kept, too; of COCO they are most of what a file holds.
 
     Raises:
         InputError: it is not as it should be; names the file and the entry.
@@ -89,7 +90,7 @@ def read_file(path: Path, split: str) -> BoxSet:
             raise InputError(f"{where}: image_id is {image!r}, which is none of the file's images")
         if category not in categories:
             raise InputError(f"{where}: category_id is {category!r}; known: {_some(ids)}")
-        annotation = _annotation(entry, ids.index(category) + 1, sizes[image], judge, where)
+        annotation = _annotation(entry, ids.index(category) + 1, sizes[image], judge, where, masks=masks)
         if annotation is not None:
             boxes[image].append(annotation)
     folder = _folder(path, next(iter(images.values())))
@@ -107,7 +108,7 @@ def read_file(path: Path, split: str) -> BoxSet:
 
 
 def _annotation(
-    entry: Mapping[str, Any], label: int, size: tuple[int, int], judge: Judge, where: str
+    entry: Mapping[str, Any], label: int, size: tuple[int, int], judge: Judge, where: str, *, masks: bool
 ) -> Annotation | None:
     given = entry.get("bbox")
     if not isinstance(given, list) or len(given) != 4:
@@ -128,7 +129,7 @@ def _annotation(
     area = entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))
     if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
         raise InputError(f"{where}: area is {area!r}; accepted: pixels, 0 or more")
-    return Annotation(box, label, bool(crowd), float(area), entry.get("segmentation") or None)
+    return Annotation(box, label, bool(crowd), float(area), (entry.get("segmentation") or None) if masks else None)
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -136,10 +136,11 @@ def boxes_of(trained: TrainedDetector, data: Path | None = None) -> BoxSet:
     Raises:
         InputError: they are gone, not the same any more, or of other classes.
     """
+    masks = trained.recipe.detector.masks
     if data is not None:
         spec = replace(trained.recipe.data, root=str(data))
-        return load_boxes_eval(spec, trained.classes, trained.category_ids)
-    _, held = load_boxes(trained.recipe.data)
+        return load_boxes_eval(spec, trained.classes, trained.category_ids, masks=masks)
+    _, held = load_boxes(trained.recipe.data, masks=masks)
     if trained.info.get("images", {}).get("val") != held.fingerprint:
         raise InputError(
             f"the held-out images of {trained.recipe.data.root} are not those of the training any more; restore them, "
