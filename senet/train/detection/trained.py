@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from senet.models.detection.network import Detector
 
 __all__ = [
-    "Detection",
+    "DetectedObject",
     "TrainedDetector",
     "as_results",
     "boxes_of",
@@ -64,7 +64,7 @@ class TrainedDetector:
 
 
 @dataclass(frozen=True)
-class Detection:
+class DetectedObject:
     """An object that a detector has found.
 
     Attributes:
@@ -207,7 +207,7 @@ def _batches(
 
 
 @torch.inference_mode()
-def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[Detection]]:
+def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[DetectedObject]]:
     """An image, (3, H, W) uint8, and what is found in it, surest first.
 
     Raises:
@@ -217,7 +217,9 @@ def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[Detection
     device = next(trained.model.parameters()).device
     found = trained.model([image.to(device).float().div_(255)])[0]
     detections = [
-        Detection((box[0], box[1], box[2], box[3]), trained.classes[label - 1], trained.category_ids[label - 1], score)
+        DetectedObject(
+            (box[0], box[1], box[2], box[3]), trained.classes[label - 1], trained.category_ids[label - 1], score
+        )
         for box, label, score in zip(
             found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
         )
