@@ -47,3 +47,16 @@ def test_going_on_says_from_where(monkeypatch):
     watch.start("name", epochs=2, steps=3, done=4)
     watch.close()
     assert "name: going on after 4 of 6 steps" in out.getvalue()
+
+
+def test_a_detector_s_line_has_its_average_precision(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("senet.cli.progress.Console", lambda **_: Console(file=out, width=120, highlight=False))
+    watch = ConsoleWatch()
+    watch.note("train: 1 box [left] out")
+    watch.start("name", epochs=1, steps=1, done=0)
+    watch.epoch({"epoch": 1, "train_loss": 1.5, "val_ap": 12.345, "val_ap50": None, "images_per_second": 3.0})
+    watch.close()
+    first, second = out.getvalue().splitlines()
+    assert first == "train: 1 box [left] out"
+    assert second == "name 1/1: loss 1.500, AP 12.35 % val, AP50 0.00 % val, 3 images/s"

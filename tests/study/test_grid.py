@@ -151,12 +151,12 @@ def test_other_images_are_other_cells(tmp_path, monkeypatch):
 MORTAL = """
 import multiprocessing, os, pathlib, signal, sys, time
 import torch
-from senet.train import loop
+from senet.train import classification
 from senet.train.recipe import Recipe
 from senet.study.grid import GridWatch, run_grid
 
 what, recipes, out = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-evaluate, initial = loop.evaluate, loop.initial_model
+evaluate, initial = classification.evaluate, classification.initial_model
 
 def slowly(*arguments):
     (out / "evaluating").touch()
@@ -168,9 +168,9 @@ def without_memory(spec, *arguments, **options):
     return initial(spec, *arguments, **options)
 
 if what == "worker is slow":
-    loop.evaluate = slowly
+    classification.evaluate = slowly
 if what == "memory is full":
-    loop.initial_model = without_memory
+    classification.initial_model = without_memory
 
 class Killer(GridWatch):
     def epoch(self, name, metrics):

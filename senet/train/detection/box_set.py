@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["Annotation", "BoxSet", "Picture"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A box and what it is around.
 
@@ -33,7 +33,7 @@ class Annotation:
     segments: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An image file and its boxes.
 

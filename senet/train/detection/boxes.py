@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,11 @@ from dataclasses import dataclass, field
 from senet.analysis.wording import plural
 from senet.errors import InputError
 
-__all__ = ["Judge"]
+__all__ = ["MOST_PIXELS", "Judge"]
 
 Box = tuple[float, float, float, float]
 
+MOST_PIXELS = 1_000_000  # either way; float32 has tenths of a pixel up to there
 _THIN = 0.1  # pixels: resized as float32, a thinner box could have no width left (pytorch/vision issue 8376)
 _KINDS = {
     "degenerate": "without width or height left out",
@@ -46,10 +46,12 @@ class Judge:
             where: file and entry, as errors and notes call the box.
 
         Raises:
-            InputError: it is not four finite numbers.
+            InputError: it is not four finite numbers, or they are of more than a million pixels.
         """
         if len(box) != 4 or not all(_is_number(x) for x in box):
-            raise InputError(f"{where}: the box is {list(box)!r}; accepted: four finite numbers")
+            raise InputError(
+                f"{where}: the box is {list(box)!r}; accepted: four finite numbers of at most {MOST_PIXELS:,}"
+            )
         left, top, right, bottom = (float(x) for x in box)  # type: ignore[arg-type]
         height, width = size
         if right - left < _THIN or bottom - top < _THIN:
@@ -82,4 +84,4 @@ class Judge:
 
 
 def _is_number(x: object) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= MOST_PIXELS  # which nan is not

@@ -13,7 +13,7 @@ from typing import Any
 
 from senet.errors import InputError
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
-from senet.train.detection.boxes import Judge
+from senet.train.detection.boxes import MOST_PIXELS, Judge
 
 __all__ = ["find_files", "read_file"]
 
@@ -50,13 +50,14 @@ def find_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def read_file(path: Path, split: str) -> BoxSet:
+def read_file(path: Path, split: str, *, masks: bool = False) -> BoxSet:
     """The images and boxes of a file of annotations, images in the order of their ids.
 
     Args:
         path: the file; images lie in the folder of the split's name beside ``annotations`` (``train2017`` for
             ``instances_train2017.json``), in ``images``, in that folder in it, or in the root.
         split: what errors and notes call it.
+        masks: whether outlines are kept, too; of COCO they are most of what a file holds.
 
     Raises:
         InputError: it is not as it should be; names the file and the entry.
@@ -89,7 +90,7 @@ def read_file(path: Path, split: str) -> BoxSet:
             raise InputError(f"{where}: image_id is {image!r}, which is none of the file's images")
         if category not in categories:
             raise InputError(f"{where}: category_id is {category!r}; known: {_some(ids)}")
-        annotation = _annotation(entry, ids.index(category) + 1, sizes[image], judge, where)
+        annotation = _annotation(entry, ids.index(category) + 1, sizes[image], judge, where, masks=masks)
         if annotation is not None:
             boxes[image].append(annotation)
     folder = _folder(path, next(iter(images.values())))
@@ -107,7 +108,7 @@ def read_file(path: Path, split: str) -> BoxSet:
 
 
 def _annotation(
-    entry: Mapping[str, Any], label: int, size: tuple[int, int], judge: Judge, where: str
+    entry: Mapping[str, Any], label: int, size: tuple[int, int], judge: Judge, where: str, *, masks: bool
 ) -> Annotation | None:
     given = entry.get("bbox")
     if not isinstance(given, list) or len(given) != 4:
@@ -128,7 +129,7 @@ def _annotation(
     area = entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))
     if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
         raise InputError(f"{where}: area is {area!r}; accepted: pixels, 0 or more")
-    return Annotation(box, label, bool(crowd), float(area), entry.get("segmentation") or None)
+    return Annotation(box, label, bool(crowd), float(area), (entry.get("segmentation") or None) if masks else None)
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -136,7 +137,7 @@ def _content(path: Path) -> Mapping[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # no JSON, no text, or a number of thousands of digits
         raise InputError(f"{path} is not JSON, or is cut off: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is JSON nested too deeply to be annotations") from None
@@ -176,8 +177,8 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 def _count(entry: Mapping[str, Any], name: str, where: str) -> int:
     value = entry.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{where}: {name} is {value!r}; accepted: pixels, 1 or more")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_PIXELS:
+        raise InputError(f"{where}: {name} is {str(value)[:40]!r}; accepted: 1 to {MOST_PIXELS:,} pixels")
     return value
 
 

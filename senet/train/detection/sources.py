@@ -13,11 +13,12 @@ from senet.train.detection.recipe import DetectionData
 __all__ = ["load_boxes", "load_boxes_eval"]
 
 
-def load_boxes(spec: DetectionData) -> tuple[BoxSet, BoxSet]:
+def load_boxes(spec: DetectionData, *, masks: bool = False) -> tuple[BoxSet, BoxSet]:
     """The images to train on, at most ``spec.limit``, and to validate with.
 
     A folder with ``annotations`` is in COCO's layout, one with ``Annotations`` in VOC's. Where it does not say which
-    images are for validation, a share ``spec.val_fraction`` is held out, the same for every seed.
+    images are for validation, a share ``spec.val_fraction`` is held out, the same for every seed. With ``masks``,
+    outlines are kept where there are any.
 
     Raises:
         InputError: the data is not there, or not as it should be; one line that names the file and the entry.
@@ -27,7 +28,7 @@ def load_boxes(spec: DetectionData) -> tuple[BoxSet, BoxSet]:
         files = coco.find_files(root)
         if "val" in files and "train" not in files:
             raise InputError(f"{root / 'annotations'} has {files['val'].name}, but no file to train on")
-        sets = {split: coco.read_file(path, split) for split, path in files.items()}
+        sets = {split: coco.read_file(path, split, masks=masks) for split, path in files.items()}
     else:
         lists = voc.find_lists(root)
         classes = voc.names_in(root, lists.get("train", lists.get("all", [])))
@@ -46,7 +47,9 @@ def load_boxes(spec: DetectionData) -> tuple[BoxSet, BoxSet]:
     return train, val
 
 
-def load_boxes_eval(spec: DetectionData, classes: tuple[str, ...], category_ids: tuple[int, ...]) -> BoxSet:
+def load_boxes_eval(
+    spec: DetectionData, classes: tuple[str, ...], category_ids: tuple[int, ...], *, masks: bool = False
+) -> BoxSet:
     """The images of a folder to evaluate a trained detector on: its validation split, or all of them.
 
     Raises:
@@ -55,7 +58,7 @@ def load_boxes_eval(spec: DetectionData, classes: tuple[str, ...], category_ids:
     root = _root(spec)
     if (root / "annotations").is_dir():
         files = coco.find_files(root)
-        found = coco.read_file(files.get("val") or next(iter(files.values())), "val")
+        found = coco.read_file(files.get("val") or next(iter(files.values())), "val", masks=masks)
         if (found.classes, found.category_ids) != (classes, category_ids):
             raise InputError(
                 f"{root} has the classes {_listed(found.classes)}, the detector {_listed(classes)}; give images with "

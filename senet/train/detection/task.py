@@ -39,7 +39,7 @@ class Detection(Task[DetectionRecipe, BoxSet]):
         *,
         progress: Callable[[int, int], None],  # noqa: ARG002 (nothing is decoded before it is asked for)
     ) -> tuple[BoxSet, BoxSet]:
-        train, val = load_boxes(recipe.data)
+        train, val = load_boxes(recipe.data, masks=recipe.detector.masks)
         for split in (train, val):
             if recipe.detector.masks and split.segments is None:
                 raise InputError(

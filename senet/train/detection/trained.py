@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from senet.models.detection.network import Detector
 
 __all__ = [
-    "Detection",
+    "DetectedObject",
     "TrainedDetector",
     "as_results",
     "boxes_of",
@@ -64,7 +64,7 @@ class TrainedDetector:
 
 
 @dataclass(frozen=True)
-class Detection:
+class DetectedObject:
     """An object that a detector has found.
 
     Attributes:
@@ -136,10 +136,11 @@ def boxes_of(trained: TrainedDetector, data: Path | None = None) -> BoxSet:
     Raises:
         InputError: they are gone, not the same any more, or of other classes.
     """
+    masks = trained.recipe.detector.masks
     if data is not None:
         spec = replace(trained.recipe.data, root=str(data))
-        return load_boxes_eval(spec, trained.classes, trained.category_ids)
-    _, held = load_boxes(trained.recipe.data)
+        return load_boxes_eval(spec, trained.classes, trained.category_ids, masks=masks)
+    _, held = load_boxes(trained.recipe.data, masks=masks)
     if trained.info.get("images", {}).get("val") != held.fingerprint:
         raise InputError(
             f"the held-out images of {trained.recipe.data.root} are not those of the training any more; restore them, "
@@ -206,7 +207,7 @@ def _batches(
 
 
 @torch.inference_mode()
-def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[Detection]]:
+def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[DetectedObject]]:
     """An image, (3, H, W) uint8, and what is found in it, surest first.
 
     Raises:
@@ -216,7 +217,9 @@ def detect(trained: TrainedDetector, path: Path) -> tuple[Tensor, list[Detection
     device = next(trained.model.parameters()).device
     found = trained.model([image.to(device).float().div_(255)])[0]
     detections = [
-        Detection((box[0], box[1], box[2], box[3]), trained.classes[label - 1], trained.category_ids[label - 1], score)
+        DetectedObject(
+            (box[0], box[1], box[2], box[3]), trained.classes[label - 1], trained.category_ids[label - 1], score
+        )
         for box, label, score in zip(
             found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
         )

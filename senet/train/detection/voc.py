@@ -14,7 +14,7 @@ from xml.parsers import expat
 from senet.errors import InputError, did_you_mean
 from senet.train.data.folder import EXTENSIONS
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
-from senet.train.detection.boxes import Judge
+from senet.train.detection.boxes import MOST_PIXELS, Judge
 
 __all__ = ["find_lists", "names_in", "read_list"]
 
@@ -104,7 +104,9 @@ def _parse(root: Path, name: str) -> tuple[Element, Path]:
         parser.Parse(path.read_bytes(), True)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except expat.ExpatError as error:
+    except InputError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter of encodings that expat does not know
         raise InputError(f"{path} is not XML, or is cut off: {error}") from None
     return builder.close(), path
 
@@ -141,8 +143,8 @@ def _size(tree: Element, path: Path) -> tuple[int, int]:
     found = []
     for name in ("height", "width"):
         text = (tree.findtext(f"size/{name}") or "").strip()
-        if not text.isdecimal() or int(text) < 1:
-            raise InputError(f"{path}: the size has the {name} {text!r}; accepted: pixels, 1 or more")
+        if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= MOST_PIXELS:
+            raise InputError(f"{path}: the size has the {name} {text[:40]!r}; accepted: 1 to {MOST_PIXELS:,} pixels")
         found.append(int(text))
     return found[0], found[1]
 

@@ -86,8 +86,8 @@ def tiny_recipe(root: Path, **changes: Any) -> Any:
     """Two epochs of three steps of two images."""
     return get_recipe("detection.seresnet18_small").override(
         {
-            "model.options": {"depths": [1, 1, 1, 1], "planes": [8, 8, 16, 16]},
-            "data.root": str(root), "data.batch_size": 2, "data.workers": 0,
+            "model.options": {"depths": [1, 1, 1, 1], "planes": [8, 8, 16, 16]}, "data.root": str(root),
+            "data.batch_size": 2, "data.workers": 0,
             "schedule.epochs": 2, "run.log_every": 2, "detector.min_size": 48, "detector.max_size": 64,
             "detector.fpn_channels": 8, "detector.head_channels": 16, "detector.proposals": 20, "detector.regions": 16,
             **changes,

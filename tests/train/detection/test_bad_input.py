@@ -109,6 +109,34 @@ def no_lists(root):
     (root / "annotations" / "instances_train2017.json").write_text('{"images": 3}')
 
 
+def endless(root):
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace('"height": 48', '"height": ' + 5000 * "9"))
+
+
+def huge(root):
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace('"height": 48', '"height": ' + 20 * "9"))
+
+
+def huge_box(root):
+    path = root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [10**400, 0, 10, 10]
+    path.write_text(json.dumps(content))
+
+
+def nested(root):
+    (root / "annotations" / "instances_train2017.json").write_text(200_000 * "[")
+
+
+def list_as_id(root):
+    path = root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["image_id"] = [1]
+    path.write_text(json.dumps(content))
+
+
 def not_entries(root):
     path = root / "annotations" / "instances_train2017.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": [None]}))
@@ -122,6 +150,11 @@ def not_entries(root):
         (other_categories, r"the train and val images differ in the categories blue, green"),
         (no_lists, r"instances_train2017\.json has no list 'categories'"),
         (not_entries, r"annotations number 0 is 'None'"),
+        (endless, r"instances_train2017\.json is not JSON"),
+        (huge, r"image 100: height is '9{20}'; accepted: 1 to 1,000,000 pixels"),
+        (huge_box, r"annotation 1000: the box is .* of at most 1,000,000"),
+        (nested, r"instances_train2017\.json is (not JSON|JSON nested too deeply)"),
+        (list_as_id, r"annotation 1000: its id, image_id or category_id is no whole number"),
     ],
 )
 def test_broken_files_in_coco_s_layout(coco, damage, words):
@@ -137,6 +170,8 @@ BOMB = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;">]>'
     ("old", "new", "words"),
     [
         ("<annotation>", "<annotation", r"0000\.xml is not XML, or is cut off"),
+        ("<annotation>", "<?xml version='1.0' encoding='klingon'?><annotation>", r"0000\.xml is not XML"),
+        ("<width>", "<width>9999999999", r"0000\.xml: the size has the width '9999999999"),
         ("<annotation>", BOMB + "<annotation>", r"0000\.xml declares a document type"),
         ("<name>red", "<name>rad", r"0000\.xml: object 1: its name is 'rad'; did you mean 'red'"),
         ("<name>red", "<name>", r"0000\.xml: object 1 has no name"),

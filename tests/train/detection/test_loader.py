@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 def batches(root, epoch=0, start=0, *, train=True, rank=0, world=1, **changes):
     recipe = tiny_recipe(root, **changes)
-    split = load_boxes(recipe.data)[0 if train else 1]
+    split = load_boxes(recipe.data, masks=recipe.detector.masks)[0 if train else 1]
     return list(BoxLoader(split, recipe, train=train, device=CPU, rank=rank, world=world).batches(epoch, start))
 
 
