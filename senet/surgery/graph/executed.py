@@ -70,6 +70,8 @@ def executed_noted(outside: Outside, guards: Guards, is_quiet: Callable[[], bool
                 except Unguardable as reason:
                     refused.append(str(reason))
                 return
+        if source == "torch.utils.checkpoint" and name == "checkpoint":  # which runs norms twice, and saves memory
+            refused.append("it checkpoints a part of itself")
         if asking is None or is_library(asking.f_globals.get("__name__")):
             return
         root = source.partition(".")[0]
