@@ -220,7 +220,7 @@ class _Watch(TorchDispatchMode):
         if not parents or not self._parents(u):
             return None
         kind = self._seen(u, gate, parents, range(2, u.ndim))
-        if kind is None and self._seen(u, gate, parents, range(1, u.ndim - 1)):
+        if kind is None and u.shape[-1] > 1 and self._seen(u, gate, parents, range(1, u.ndim - 1)):
             return "last"
         return kind
 

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 
 import senet
 from senet.errors import InputError
@@ -1900,6 +1901,100 @@ class Warming(nn.BatchNorm2d):
         return torch.where(self.num_batches_tracked > 5000, u * 2, u)
 
 
+class Scaled(Unit):
+    """A unit that a function of this file scales."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return residual(self, x) * with_default()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")  # PyTorch's own, in its decompositions
+class TestAfterwards:
+    """What people do with a network after surgery: load, cast, move, store, compile, wrap, and change of mind."""
+
+    @staticmethod
+    def loaded(model: nn.Module) -> None:
+        torch.manual_seed(9)
+        model.load_state_dict({k: v * 1.25 if v.is_floating_point() else v for k, v in model.state_dict().items()})
+
+    @staticmethod
+    def assigned(model: nn.Module) -> None:
+        state = {k: v.clone() * 1.25 if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        model.load_state_dict(state, assign=True)
+
+    CHANGES: dict[str, Callable[[nn.Module], object]] = {
+        "weights loaded": loaded.__func__,
+        "weights assigned": assigned.__func__,
+        "channels last": lambda model: model.to(memory_format=torch.channels_last),
+        "frozen": lambda model: model.requires_grad_(False)[0].requires_grad_(),
+        "norms frozen": lambda model: model[1].bn.eval().requires_grad_(False),
+        "a global": lambda model: operator.setitem(with_default.__globals__, "SCALE", 3.0),
+        "wrapped": lambda model: nn.DataParallel(model),
+    }
+
+    @pytest.mark.parametrize("name", CHANGES)
+    def test_changes(self, name, monkeypatch):
+        monkeypatch.setitem(globals(), "SCALE", 1.0)
+        assert Case(lambda: network(lambda m, x: residual(m, x) * scale()), others=TWO_SIZES).fuse(self.CHANGES[name])
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+    def test_casts(self, dtype):
+        plain = Case(network).plain().eval()
+        for made in (senet.fuse(copy.deepcopy(plain), example=EXAMPLE), senet.fold(plain, example=EXAMPLE)):
+            for (x,) in TWO_SIZES.values():
+                got, wanted = made.to(dtype)(x.to(dtype)), copy.deepcopy(plain).to(dtype)(x.to(dtype))
+                torch.testing.assert_close(got, wanted, rtol=0, atol=0.05)
+
+    def test_stored_with_guards(self, monkeypatch):
+        plain = Case(lambda: network(None, unit=Scaled)).plain().eval()
+        loaded = pickle.loads(pickle.dumps(senet.fold(plain, example=EXAMPLE)))
+        for value in (1.0, 3.0):
+            monkeypatch.setattr(with_default, "__defaults__", (value,))
+            torch.testing.assert_close(loaded(*EXAMPLE), plain(*EXAMPLE), rtol=0, atol=1e-9)
+
+    def test_compiled_and_a_default_changed(self, monkeypatch):
+        plain = Case(lambda: network(None, unit=Scaled)).plain().eval()
+        fused = torch.compile(senet.fuse(copy.deepcopy(plain), example=EXAMPLE), backend="aot_eager")
+        for value in (1.0, 3.0):
+            monkeypatch.setattr(with_default, "__defaults__", (value,))
+            torch.testing.assert_close(fused(*EXAMPLE), plain(*EXAMPLE), rtol=0, atol=1e-9)
+
+    def test_a_class_given_another_forward(self, monkeypatch):
+        def change(model: nn.Module) -> None:
+            monkeypatch.setattr(Scaled, "forward", lambda self, x: residual(self, x) * 2)
+
+        assert Case(lambda: network(None, unit=Scaled), others=TWO_SIZES).fuse(change).taken
+
+    def test_checkpointed_where_gradients_are_asked_for(self):
+        class Saving(Unit):
+            def forward(self, x: Tensor) -> Tensor:
+                if torch.is_grad_enabled() and self.training:
+                    return checkpoint(residual, self, x, use_reentrant=False)
+                return residual(self, x)
+
+        case = Case(lambda: network(None, unit=Saving), others=TWO_SIZES)
+        assert "checkpoints" in case.fuse().left[0][1]
+        case.fold()
+
+    def test_empty_batches_and_single_images(self):
+        plain = Case(network).plain()
+        fused = senet.fuse(copy.deepcopy(plain), example=EXAMPLE)
+        folded = senet.fold(plain, example=EXAMPLE)
+        assert fused(EXAMPLE[0][:0]).shape == folded(EXAMPLE[0][:0]).shape == (0, 8, 12, 12)
+        case = Case(network, others=inputs([(1, 7, 9), (1, 1, 2), (1, 1, 1)]))
+        case.fuse()
+        case.fold()
+
+    def test_a_global_module(self, monkeypatch):
+        monkeypatch.setitem(globals(), "ANOTHER", nn.Identity())
+        ANOTHER.t = 1.0
+        case = Case(lambda: network(lambda m, x: residual(m, x) * ANOTHER.t), others=TWO_SIZES)
+        assert case.fuse(lambda model: setattr(ANOTHER, "t", 3.0)).taken
+
+
+ANOTHER = nn.Identity()
+
+
 class TestFar:
     """What holds of the example and for as long, or as large, as anyone tries, and no further."""
 
@@ -1912,6 +2007,30 @@ class TestFar:
     def test_pool_of_a_corner(self):
         model = network(lambda m, x: (lambda u: u * wide(m.gate(u[:, :, :64, :64].mean((2, 3)))))(m.normed(x)))
         Case(lambda: copy.deepcopy(model), others=inputs([(2, 12, 12), (1, 70, 66)])).fuse()
+
+    def test_pool_of_a_corner_in_a_module(self):
+        class Corner(nn.Module):
+            def forward(self, u: Tensor) -> Tensor:
+                return u[:, :, :64, :64].mean((2, 3))
+
+        class Pooled(Unit):
+            def __init__(self, function: Any) -> None:
+                super().__init__(function)
+                self.pool = Corner()
+
+        make = lambda: network(squeezed(lambda m, u: m.pool(u)), unit=Pooled)  # noqa: E731
+        case = Case(make, others=inputs([(2, 12, 12), (1, 70, 66)]))
+        assert "by numbers" in case.fuse().left[0][1]
+        case.fold()
+
+    def test_sum_into_the_input(self):
+        def forward(m: Any, x: Tensor) -> Tensor:
+            return x.add_(gated(m, m.normed(x.detach() * 2))).relu()
+
+        maps = {name: (x.repeat(1, 3, 1, 1)[:, :8],) for name, (x,) in TWO_SIZES.items()}
+        case = Case(lambda: nn.Sequential(Unit(forward)), example=next(iter(maps.values())), others=maps)
+        assert "in place" in case.fuse().left[0][1]
+        case.fold()
 
     def test_autocast_on(self):
         def forward(m: Any, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
 from senet.surgery.graph.guards import Guards, Unguardable
 from senet.surgery.graph.outside import Outside, is_library
@@ -38,6 +40,7 @@ _REFUSED = {
     *("is_autocast_enabled", "is_autocast_cpu_enabled", "get_autocast_dtype", "get_autocast_cpu_dtype"),
     *("get_autocast_gpu_dtype", "get_rng_state", "initial_seed", "seed", "is_autocast_cache_enabled"),
 }
+_CHECKPOINT = inspect.unwrap(checkpoint).__code__
 
 
 @contextmanager
@@ -68,6 +71,8 @@ def executed_noted(outside: Outside, guards: Guards, is_quiet: Callable[[], bool
             asking, own = frame, False
         else:
             return
+        if event == "call" and frame.f_code is _CHECKPOINT and not is_quiet():  # which runs norms twice
+            refused.append("it checkpoints a part of itself")
         if (not own and (asking is None or is_of_library(asking))) or refused or is_quiet():
             return
         source = _source(argument) if event == "c_call" else frame.f_globals.get("__name__") or ""

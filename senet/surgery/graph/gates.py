@@ -52,6 +52,7 @@ from senet.surgery.graph.ops import (
     reduces,
     tensor_inputs,
     users_of_tensor,
+    writes_into_input,
 )
 from senet.surgery.graph.pools import Pool, is_average, is_square, not_global
 from senet.surgery.graph.walk import Reading
@@ -199,6 +200,8 @@ def _gated(reading: Reading, key: Key, product: fx.Node, u: object, gate: object
     dtype = next((d for n in reversed(to_pool) if (d := casts(n)) is not None), None)
     place = reading.place(pool if pool.meta.get("nn_module_stack") else product)
     tail = tail_after(reading, product)
+    if any(writes_into_input(node) for node in tail.nodes):
+        raise _Refused("it adds the gated map to what it is given, in place")
     return Gated(
         key, place, u, pool, to_pool, dtype, gate, tuple(expands), product, source, tail, conv_after(reading, product)
     )

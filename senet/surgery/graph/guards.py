@@ -139,9 +139,7 @@ class _Defined:
 
     def is_now(self, value: Any) -> bool:
         """Whether a value is the function, as it was."""
-        if value is not self.function or torch.compiler.is_compiling():  # which sees to the rest itself
-            return value is self.function
-        if value.__code__ is not self.code:
+        if value is not self.function or value.__code__ is not self.code:
             return False
         now, before = (value.__defaults__, value.__kwdefaults__), (self.defaults, self.keywords)
         return now == (None, None) == before or all(map(is_same, now, before))

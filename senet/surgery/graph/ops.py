@@ -29,6 +29,7 @@ __all__ = [
     "tensor_inputs",
     "tensors_in",
     "users_of_tensor",
+    "writes_into_input",
 ]
 
 _PRODUCTS = {
@@ -68,6 +69,12 @@ def makes_map(node: fx.Node) -> bool:
     if node.target in _IN_PLACE:
         return False
     return node.target in _MAKERS or is_product(node) or is_sum(node)
+
+
+def writes_into_input(node: fx.Node) -> bool:
+    """Whether a product or a sum in place writes over a tensor that the graph is given."""
+    first = node.args[0] if node.args else None
+    return node.target in _IN_PLACE and isinstance(first, fx.Node) and first.op == "placeholder"
 
 
 def operands(node: fx.Node) -> tuple[object, object] | None:

@@ -171,7 +171,8 @@ class Outside:
         """Notes which object it is, and its attributes that are mentioned; all, if they are asked for by any name."""
         kinds = type(value).__mro__
         self._keep(place, value, whole=False)
-        if is_library(type(value).__module__) and type(value).__module__ not in ("types", "argparse"):
+        plain = isinstance(value, nn.Module) or type(value).__module__ in ("types", "argparse")
+        if is_library(type(value).__module__) and not plain:
             return
         names = _with_methods(names, kinds)
         found = {name: v for name, v in getattr(value, "__dict__", {}).items() if name not in _OF_MODULES}

@@ -8,17 +8,19 @@ module can run at no other size, its operators must be ones that are global at a
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
+from senet.surgery.graph.calls import Call
 from senet.surgery.graph.neighbours import RTOL, positions, wide
-from senet.surgery.graph.ops import is_map, reaching, reduces
+from senet.surgery.graph.ops import is_map, reaching, reduces, tensor_inputs
 from senet.surgery.graph.run import Wide, node_values, random_like
 from senet.surgery.graph.sizes import elsewhere, other_sizes
+from senet.surgery.graph.trace import trace
 from senet.surgery.graph.walk import Reading
 
 __all__ = ["Pool", "is_average", "is_square", "not_global"]
@@ -61,7 +63,7 @@ def not_global(reading: Reading, pool: Pool, *, square: bool) -> str | None:
         square: whether square maps alone are looked at; then the module must make the map square of every square input.
     """
     u = reading.values[pool.u]
-    if any(_cuts(node, reading.values, u) for node in pool.nodes):
+    if any(_cuts(node, reading.values, u) or _cuts_inside(reading, node, u) for node in pool.nodes):
         return "its pool is no average of all positions of larger maps: it takes a part of them by numbers"
     alone = _pool_alone(reading, pool)
     if alone is not None:
@@ -94,7 +96,7 @@ def not_global(reading: Reading, pool: Pool, *, square: bool) -> str | None:
 _CUTS = {"narrow": 3, "narrow_copy": 3, "index_select": 2, "gather": 2, "select": 2, "take": 1, "split": 1}
 
 
-def _cuts(node: fx.Node, values: dict[fx.Node, object], u: Tensor) -> bool:
+def _cuts(node: fx.Node, values: Mapping[fx.Node, object], u: Tensor) -> bool:
     """Whether an operator takes a part of a tensor by numbers, other than channels, of which there are as many."""
     source = next(iter(node.all_input_nodes), None)
     given = values.get(source) if source is not None else None
@@ -118,6 +120,21 @@ def _cuts(node: fx.Node, values: dict[fx.Node, object], u: Tensor) -> bool:
     if of_channels and axis in (1, (1,)):
         return False
     return name in ("index_select", "gather", "take") or not isinstance(amount, fx.Node)
+
+
+def _cuts_inside(reading: Reading, node: fx.Node, u: Tensor) -> bool:
+    """Whether a module that stays whole takes a part of a tensor by numbers, or nobody can tell."""
+    module = reading.called(node)
+    if module is None or type(module).__module__.startswith(("torch.nn.", "senet.")):
+        return False
+    inputs = [reading.values[n] for n in tensor_inputs(node, reading.values)]
+    call, tensors = Call.of(inputs, {})
+    try:
+        graph, _ = trace(module, call, training=False, shapes=[t.to("meta") for t in tensors])
+        values = node_values(module, graph, inputs)
+    except Exception:  # whatever a forward of somebody's own does
+        return True
+    return any(_cuts(inner, values, u) for inner in graph.nodes)
 
 
 def _is_bounded(index: object) -> bool:

@@ -57,7 +57,7 @@ def test_each_way_to_call_a_module_is_noted_once_and_all_calls_are_counted():
 
 def test_modules_that_are_called_with_objects_are_noted_as_such():
     twin, observed = seen(Passing(((), {}), ((object(),), {})))
-    assert observed.opaque == {twin.part: "it is called with a object"}
+    assert observed.opaque == {twin.part: "it is called with an object"}
     assert len(observed.calls[twin.part]) == 1
 
 
