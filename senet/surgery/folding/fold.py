@@ -12,12 +12,13 @@ from senet.surgery.folding.blocks import plain_graph
 from senet.surgery.folding.norms import fold_norms
 from senet.surgery.folding.rewrite import Maker, refusal, rewrite
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
-from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
+from senet.surgery.graph.install import Rewritten, put_in, put_same_in, restore
 from senet.surgery.graph.ledger import Ledger, Outcome
 from senet.surgery.graph.modules import refuse, tidy
 from senet.surgery.graph.run import computes_weight, copied, growing_examples
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, disagreement
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import Variant, has_hooks
 from senet.surgery.report import Report, forget, keep, report
 
 __all__ = ["fold"]

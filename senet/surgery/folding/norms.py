@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import is_query
 from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
 from senet.surgery.graph.walk import Walk
+from senet.surgery.graph.written import has_hooks
 from senet.surgery.report import Report
 
 __all__ = ["fold_norms"]

@@ -11,7 +11,7 @@ from torch import fx, nn
 from senet.errors import InputError
 from senet.surgery.fusing.rewrite import Rewriting
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
-from senet.surgery.graph.install import Rewritten, Variant, has_hooks, put_in, put_same_in, restore
+from senet.surgery.graph.install import Rewritten, put_in, put_same_in, restore
 from senet.surgery.graph.ledger import Ledger, Outcome
 from senet.surgery.graph.modules import is_norm, refuse, refuse_recorded, refuse_what_is_no_module, tidy
 from senet.surgery.graph.neighbours import tails
@@ -19,6 +19,7 @@ from senet.surgery.graph.ops import is_sum
 from senet.surgery.graph.run import growing_examples
 from senet.surgery.graph.verify import disagreement
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import Variant, has_hooks
 from senet.surgery.report import Report, forget, has_report, keep
 
 __all__ = ["fuse", "unfuse"]

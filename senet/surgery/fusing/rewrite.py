@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from senet.blocks.free import close_gated, close_project, close_tail, open_site, pixel_conv, pooled
 from senet.blocks.stages import AvgSqueeze
 from senet.surgery.graph.gates import Gated
-from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.neighbours import Normed, Tail
 from senet.surgery.graph.ops import holds_tensors, is_query, reaching
 from senet.surgery.graph.walk import Reading
+from senet.surgery.graph.written import has_hooks
 
 __all__ = ["Rewriting"]
 

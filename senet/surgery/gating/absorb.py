@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from senet.surgery.graph.install import has_hooks
 from senet.surgery.graph.modules import is_norm, replace
 from senet.surgery.graph.neighbours import BATCHES
 from senet.surgery.graph.ops import is_map, tensor_inputs, users_of_tensor
 from senet.surgery.graph.run import Wide, float64_twin, random_like
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import has_hooks
 
 __all__ = ["absorb_scales"]
 

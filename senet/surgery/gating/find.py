@@ -14,12 +14,13 @@ from torch import Tensor, fx, nn
 from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
 from senet.surgery.graph.gates import ONE_PIXEL, Gated, Key, find
-from senet.surgery.graph.install import Rewritten, Variant, give_back
+from senet.surgery.graph.install import Rewritten, give_back
 from senet.surgery.graph.ledger import Ledger
 from senet.surgery.graph.modules import refuse
 from senet.surgery.graph.ops import is_map, tensor_inputs, users_of_tensor
 from senet.surgery.graph.run import copied, example_inputs
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import Variant
 
 __all__ = ["GateSite", "Tapped", "find_gates", "gates_and_left"]
 

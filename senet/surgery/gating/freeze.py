@@ -20,13 +20,14 @@ from senet.surgery.gating.find import GateSite, find_gates
 from senet.surgery.gating.strip import without
 from senet.surgery.gating.tap import listen
 from senet.surgery.graph.gates import Gated, find
-from senet.surgery.graph.install import has_hooks, restore
+from senet.surgery.graph.install import restore
 from senet.surgery.graph.modules import refuse, replace
 from senet.surgery.graph.observe import Observed, observe
 from senet.surgery.graph.ops import reaching, tensors_in
 from senet.surgery.graph.run import Wide, computes_weight, copied, float64_twin, in_float64
 from senet.surgery.graph.verify import FORWARD_TOLERANCE, relative_difference
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import has_hooks
 from senet.surgery.report import Report, forget, keep
 
 __all__ = ["FrozenGate", "freeze_gates", "frozen"]

@@ -15,12 +15,13 @@ from senet.blocks.stages import Recalibrate
 from senet.errors import InputError
 from senet.surgery.graph.gates import Key, find
 from senet.surgery.graph.guards import Guards
-from senet.surgery.graph.install import Variant, is_there, put_in, restore
+from senet.surgery.graph.install import put_in, restore
 from senet.surgery.graph.ledger import Ledger
 from senet.surgery.graph.modules import refuse, replace, tidy
 from senet.surgery.graph.ops import holds_tensors, reaching
 from senet.surgery.graph.run import copied
 from senet.surgery.graph.walk import Reading, Walk
+from senet.surgery.graph.written import Variant, is_there
 from senet.surgery.report import forget
 
 __all__ = ["RemovedGate", "strip", "stripped", "without"]

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from senet.blocks.free import uses_batch_statistics
-from senet.surgery.graph.install import has_hooks, settings
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import is_map, is_sum, operands, tensor_inputs, users_of_tensor
 from senet.surgery.graph.run import Wide
 from senet.surgery.graph.walk import Reading
+from senet.surgery.graph.written import has_hooks, settings
 
 __all__ = [
     "ACTIVATIONS",

@@ -9,11 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from senet.surgery.graph.install import Variant, give_back, put_in
+from senet.surgery.graph.install import give_back, put_in
 from senet.surgery.graph.ops import casts, tensors_in
 from senet.surgery.graph.run import Wide, copied, random_like
 from senet.surgery.graph.sizes import elsewhere, smaller
 from senet.surgery.graph.walk import Reading
+from senet.surgery.graph.written import Variant
 
 __all__ = ["FORWARD_TOLERANCE", "TOLERANCE", "disagreement", "relative_difference"]
 

@@ -13,11 +13,12 @@ from torch.utils._pytree import tree_leaves
 from senet.blocks.stages import Recalibrate
 from senet.surgery.graph.calls import Call
 from senet.surgery.graph.guards import Guards
-from senet.surgery.graph.install import Rewritten, has_hooks, settings
+from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.observe import Observed, observe
 from senet.surgery.graph.ops import settles_dtype
 from senet.surgery.graph.run import float64_twin, node_values, random_like
 from senet.surgery.graph.trace import Untraceable, trace
+from senet.surgery.graph.written import has_hooks, settings
 
 __all__ = ["Reading", "Walk"]
 

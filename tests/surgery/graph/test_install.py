@@ -13,17 +13,9 @@ from torch import fx, nn
 from senet.errors import InputError
 from senet.surgery.graph.calls import Call
 from senet.surgery.graph.guards import snapshot
-from senet.surgery.graph.install import (
-    Rewritten,
-    Variant,
-    give_back,
-    has_hooks,
-    is_there,
-    put_in,
-    put_same_in,
-    settings,
-)
+from senet.surgery.graph.install import Rewritten, give_back, put_in, put_same_in
 from senet.surgery.graph.trace import trace
+from senet.surgery.graph.written import Variant, has_hooks, is_there, settings
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 FACTOR = 2

@@ -13,10 +13,11 @@ from torch import nn
 import senet
 from senet.surgery.graph.calls import Call
 from senet.surgery.graph.guards import Guards
-from senet.surgery.graph.install import Rewritten, Variant
+from senet.surgery.graph.install import Rewritten
 from senet.surgery.graph.trace import trace
 from senet.surgery.graph.verify import TOLERANCE, disagreement, relative_difference
 from senet.surgery.graph.walk import Walk
+from senet.surgery.graph.written import Variant
 from tests.surgery.networks import Unit, gated, network, randomised
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
