@@ -414,7 +414,12 @@ def test_does_not_touch_its_input(name, options, size, randomise):
         ("se", 8, {"reductoin": 4}, r"^block 'se' has no option 'reductoin'; did you mean 'reduction'"),
         ("se", 8, {"channels": 4}, r"^block 'se': channels follow from where the block sits"),
         ("se", 8, {"bias": 1}, r"^block 'se': option 'bias' is 1; accepted: true or false$"),
-        ("se", 8, {"squeeze": "mean"}, r"^block 'se': option 'squeeze' is 'mean'; accepted: 'avg', 'max', 'none'$"),
+        (
+            "se",
+            8,
+            {"squeeze": "mean"},
+            r"^block 'se': option 'squeeze' is 'mean'; accepted: 'avg', 'max', 'conv', 'none'$",
+        ),
         ("se", 8, {"reduction": "4"}, r"^block 'se': option 'reduction' is '4'; accepted: a number or none$"),
         (
             "eca",

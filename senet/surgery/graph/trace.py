@@ -24,15 +24,15 @@ from senet.surgery.graph.install import Rewritten, class_of
 from senet.surgery.graph.modules import is_norm
 from senet.surgery.graph.ops import normalise, reaching
 from senet.surgery.graph.outside import ASK_CLASSES, Outside, is_library, names_of
+from senet.surgery.graph.proxies import RANKS, RankProxy, is_proxy
 from senet.surgery.graph.run import Wide, random_like
 from senet.surgery.graph.side_effects import both_autocasts, random_numbers_kept
 
 __all__ = ["Untraceable", "trace"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_len = builtins.len  # while a forward is traced, another stands in its place
 _OWN = frozenset(dir(nn.Module())) - {"training"} | frozenset(vars(Rewritten)) | frozenset(Rewritten.__annotations__)
-
-
 _FACTORIES = ("rand", "randn", "zeros", "ones", "empty", "full", "arange", "randint", "linspace")
 
 
@@ -198,7 +198,7 @@ class _Tracer(fx.Tracer):
             self.outside.note(forward)
             self.outside.note_class(kind, forward, "forward")
         if "len" not in names:
-            names["len"] = lambda x: self.create_proxy("call_function", len, (x,), {}) if _is_proxy(x) else _len(x)
+            names["len"] = lambda x: self.create_proxy("call_function", len, (x,), {}) if is_proxy(x) else _len(x)
             self.undo.callback(names.pop, "len", None)
 
     def _make_tensors_of_proxies(self) -> None:
@@ -206,7 +206,7 @@ class _Tracer(fx.Tracer):
 
         def traced(make: Callable[..., Any]) -> Callable[..., Any]:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                if any(map(_is_proxy, tree_leaves((args, kwargs)))):
+                if any(map(is_proxy, tree_leaves((args, kwargs)))):
                     return self.create_proxy("call_function", make, args, kwargs)
                 return make(*args, **kwargs)
 
@@ -241,7 +241,7 @@ class _Tracer(fx.Tracer):
     # How many axes a tensor has is the same in every call of its kind, so a forward may be told; sizes are not.
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        return RankProxy(node, self)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -258,7 +258,7 @@ class _Tracer(fx.Tracer):
 
     def is_of_ranks(self, node: fx.Node) -> bool:
         """Whether a node depends on tensors by how many axes they have alone."""
-        if node.target in _RANKS or (node.target is getattr and node.args[1:2] == ("ndim",)):
+        if node.target in RANKS or (node.target is getattr and node.args[1:2] == ("ndim",)):
             return True
         inputs = node.all_input_nodes
         return node.op == "call_function" and bool(inputs) and all(map(self.is_of_ranks, inputs))
@@ -340,7 +340,7 @@ class _Tracer(fx.Tracer):
                 return value
             if isinstance(value, Tensor):  # a plain attribute, which no module moves: read when it is wanted
                 return self.create_proxy("get_attr", ".".join(p for p in (path, name) if p), (), {})
-            if not _is_proxy(value):
+            if not is_proxy(value):
                 seen = snapshot(value, self.outside.tensors)
                 self.guards.attributes[path, name] = seen
                 if not is_constant(seen):
@@ -372,7 +372,7 @@ class _Tracer(fx.Tracer):
             if not same:
                 name = attribute
                 if isinstance(value, list):
-                    value[:] = [part for part in value if not _is_proxy(part)]
+                    value[:] = [part for part in value if not is_proxy(part)]
         return name
 
     @contextmanager
@@ -382,38 +382,3 @@ class _Tracer(fx.Tracer):
             yield
         finally:
             self.quiet = before
-
-
-class _Counts:
-    """A proxy that gives Python a number where it stands for a number of axes, or has as many entries as axes."""
-
-    tracer: Any
-    node: fx.Node
-
-    def __index__(self) -> int:
-        return int(self.tracer.rank(self.node))
-
-    __int__ = __index__
-
-    def __len__(self) -> int:
-        value = self.tracer.value(self.node)
-        if isinstance(value, tuple | list):
-            return _len(value)
-        raise TypeError("how many images a tensor has is no number while it is traced")
-
-
-class _Proxy(_Counts, fx.Proxy):
-    def __getattr__(self, k: str) -> fx.proxy.Attribute:
-        return _Attribute(self, k)
-
-
-class _Attribute(_Counts, fx.proxy.Attribute):
-    pass
-
-
-_len = builtins.len
-_RANKS = {"dim", "ndimension"}
-
-
-def _is_proxy(value: object) -> bool:
-    return isinstance(value, fx.Proxy)

@@ -6,12 +6,12 @@ import builtins
 import functools
 import importlib
 import linecache
-import pickle
 import re
 import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pickle import dumps
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ _HOLDS = "holds"
 
 def _has_pickle(value: Any) -> bool:
     try:
-        pickle.dumps(value)
+        dumps(value)
     except Exception:  # whatever an object says to it
         return False
     return True

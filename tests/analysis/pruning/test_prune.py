@@ -211,7 +211,7 @@ X, Y = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long)
     [
         (iter([(X, Y)]), {}, "which is gone after one pass"),
         (((X, Y) for _ in range(3)), {}, "data is a generator, which is gone after one pass"),
-        (5, {}, "data is a int, which holds no batches; give a list or a DataLoader of batches"),
+        (5, {}, "data is an int, which holds no batches; give a list or a DataLoader of batches"),
         (TensorDataset(X, Y), {}, "data is a TensorDataset, which holds no batches; give a DataLoader over it"),
         ([(X, Y)], {"sites": []}, "sites is empty"),
         ([], {}, "data holds no image"),

@@ -12,10 +12,9 @@ from torch import fx, nn
 
 from senet.errors import InputError
 from senet.surgery.graph.calls import Call
-from senet.surgery.graph.guards import snapshot
 from senet.surgery.graph.install import Rewritten, give_back, put_in, put_same_in
 from senet.surgery.graph.trace import trace
-from senet.surgery.graph.written import Variant, has_hooks, is_there, settings
+from senet.surgery.graph.written import Variant
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 FACTOR = 2
@@ -330,34 +329,3 @@ def test_a_tracer_sees_through_plain_forwards():
 
 def test_the_signature_stays():
     assert type(rewritten()).forward.__wrapped__ is Block.forward
-
-
-def test_hooks_are_told_and_some_are_looked_past():
-    module = nn.ReLU()
-    assert not has_hooks(module)
-    hook = module.register_forward_hook(print)
-    assert has_hooks(module)
-    assert not has_hooks(module, lambda each: each is print)
-    hook.remove()
-    assert not has_hooks(module)
-
-
-def test_parts_parameters_buffers_and_attributes_are_there_unless_none():
-    module = Block()
-    module.plain, module.nothing = 1, None
-    assert all(is_there(module, name) for name in ("conv", "shift", "plain"))
-    assert not any(is_there(module, name) for name in ("skip", "nothing", "unknown"))
-
-
-def test_settings_are_a_modules_own_plain_attributes():
-    found = settings(Block())
-    assert set(found) == {"rate", "flag", "sizes", "config"}
-    assert found["rate"] == 0.5
-    assert found["config"] == snapshot(types.SimpleNamespace(scale=2))
-    assert settings(nn.Conv2d(1, 1, 3))["kernel_size"] == snapshot((3, 3))
-
-
-def test_settings_that_have_no_snapshot_are_their_class():
-    module = nn.ReLU()
-    module.rng = torch.Generator()
-    assert settings(module)["rng"] is torch.Generator

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from senet.errors import InputError
 from senet.surgery.graph.observe import observe
 from senet.surgery.graph.run import float64_twin
-from tests.surgery.networks import Unit, gated, network, randomised, residual, wide
+from tests.surgery.networks import Unit, gated, network, randomised, residual
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -120,49 +119,6 @@ def test_an_example_is_a_tuple():
         observe(float64_twin(network()), X)
 
 
-def by(pool):
-    """A unit that is gated by what a function takes of its map."""
-    return lambda m, x: (lambda u: u * wide(m.gate(pool(u))) + x)(m.normed(x))
-
-
-GATED = {
-    "residual": residual,
-    "mean": by(lambda u: u.mean((2, 3))),
-    "adaptive pool": by(lambda u: F.adaptive_avg_pool2d(u, 1).flatten(1)),
-    "pool by its size": by(lambda u: F.avg_pool2d(u, u.shape[2:]).flatten(1)),
-    "a sum, divided": by(lambda u: u.sum((2, 3)) / u[0, 0].numel()),
-    "in float32": by(lambda u: u.float().mean((2, 3))),
-    "scaled": lambda m, x: 2 * gated(m, m.normed(x)),
-    "gate first": lambda m, x: (lambda u: wide(m.gate(u.mean((2, 3)))) * u)(m.normed(x)),
-    "expanded": lambda m, x: (lambda u: u * wide(m.gate(u.mean((2, 3)))).expand_as(u))(m.normed(x)),
-    "in place": lambda m, x: (lambda u: u.mul_(wide(m.gate(u.mean((2, 3))))))(m.normed(x)),
-    "addcmul": lambda m, x: (lambda u: torch.addcmul(x, u, wide(m.gate(u.mean((2, 3))))))(m.normed(x)),
-    "einsum": lambda m, x: (lambda u: torch.einsum("nchw,nc->nchw", u, m.gate(u.mean((2, 3)))))(m.normed(x)),
-    "under a loop over numbers": lambda m, x: residual(m, x) if float(x.sum()) < 1e9 else x,
-    "average pool by its side": by(lambda u: F.avg_pool2d(u, 12).flatten(1)),
-}
-
-
-@pytest.mark.parametrize("kind", GATED)
-def test_a_product_of_a_map_and_a_gate_of_its_average_is_seen(kind):
-    assert products(GATED[kind]) == {"1": 1}
-
-
-NOT_GATED = {
-    "maximum": by(lambda u: u.amax((2, 3))),
-    "another map's average": lambda m, x: m.normed(x) * wide(m.gate(x.mean((2, 3)))),
-    "numbers of no map": lambda m, x: m.normed(x) * wide(m.gate(x.new_ones(x.shape[:2]))),
-    "a gate of positions": lambda m, x: x * x.mean(1, keepdim=True).sigmoid(),
-    "no product": lambda m, x: m.normed(x) + x.mean((2, 3), keepdim=True),
-    "half of the map": by(lambda u: u[:, :, :6].mean((2, 3))),
-}
-
-
-@pytest.mark.parametrize("kind", NOT_GATED)
-def test_other_products_are_none(kind):
-    assert products(NOT_GATED[kind]) == {}
-
-
 def test_products_are_counted_by_the_module_in_whose_forward_they_are():
     class Two(Unit):
         def forward(self, x):
@@ -177,20 +133,3 @@ def test_of_a_module_that_is_called_twice_the_products_of_one_call_count():
     twin, observed = seen(randomised(nn.Sequential(nn.Conv2d(3, 8, 1), unit, unit)))
     assert dict(observed.gated) == {twin[1]: 1}
     assert observed.counts[twin[1]] == 2
-
-
-@pytest.mark.parametrize(("pooled", "count"), [(True, 1), (False, 0)])
-def test_of_one_pixel_an_average_must_have_been_taken(pooled, count):
-    function = by(lambda u: u.mean((2, 3)) if pooled else u.flatten(1))
-    twin = float64_twin(randomised(network(function)))
-    assert sum(observe(twin, (X[:, :, :1, :1],)).gated.values()) == count
-
-
-@pytest.mark.parametrize(("axes", "shape"), [(1, (2, 3, 20)), (3, (2, 3, 4, 5, 6))])
-def test_signals_and_volumes_are_maps_too(axes, shape):
-    def function(m, x):
-        u = m.normed(x)
-        return u * m.gate(u.flatten(2).mean(2)).view(*u.shape[:2], *[1] * axes)
-
-    twin, observed = seen(randomised(network(function, axes=axes)), torch.randn(shape))
-    assert dict(observed.gated) == {twin[1]: 1}
