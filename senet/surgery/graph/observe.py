@@ -29,7 +29,7 @@ _RTOL = 1e-9
 
 @dataclass
 class Observed:
-    """What was seen of a model in one run, in evaluation.
+    """Observations of a model in one run, in evaluation.
 
     Attributes:
         calls: how each module was called: each way once, with its tensors on the meta device.
