@@ -1,4 +1,4 @@
-"""What goes wrong because of what was given, said so that the reader knows what to do next."""
+"""Errors caused by wrong input, worded so that the reader knows what to do next."""
 
 from __future__ import annotations
 

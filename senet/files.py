@@ -12,7 +12,7 @@ __all__ = ["draft_of", "write_whole"]
 
 
 def draft_of(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """Returns the path at which a file is written before it takes its place."""
     return path.with_name(f".{path.name}.tmp")
 
 

@@ -40,7 +40,7 @@ class Ratio:
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """How many times as long one took as the other, from times taken in turn.
+    """Returns the ratio of one series of times to another, taken in turn: the median and its 95 % interval.
 
     Args:
         mine: seconds.
@@ -86,7 +86,7 @@ def in_turn(
 
 
 def device_name(device: torch.device) -> str:
-    """Which machine a result is from: the GPU's name, or the processor's kind and cores."""
+    """Returns the name of the device that a result is from: the GPU's name, or the processor's kind and cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"

@@ -95,7 +95,7 @@ class Rule:
     rounding: str = ROUND_HALF_UP
 
     def gives(self, figure: Figure, counted: Mapping[str, int]) -> Decimal:
-        """What would have been printed in the place of a figure, had it been counted by this rule."""
+        """Returns the value that would have been printed in the place of a figure, had it been counted by this rule."""
         exact = sum(counted[part] for part in self.parts) / FACTORS[figure.unit]
         return exact.quantize(figure.value, rounding=self.rounding)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,18 @@ def test_long_files_say_why(path):
     """One idea a file; above 400 lines the docstring says why it is that long."""
     text = path.read_text()
     assert len(text.splitlines()) <= 400 or "one file" in (ast.get_docstring(ast.parse(text)) or "")
+
+
+@SOURCE
+def test_docstrings_begin_with_a_noun_or_a_verb(path):
+    """Docstrings say "Number of images", not "How many images"; "Standard error of ...", not "Of ..."."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = (ast.get_docstring(node) or "").partition("\n")[0]
+            if re.match(r"(What|Which|Whose|Where|That|Of|How|Who|Why)\b", first):
+                found.append(f"{relative(path)}:{node.body[0].lineno}: {first}")
+    assert not found, "\n".join(["a docstring begins with a noun or a verb:", *found])
 
 
 @SOURCE

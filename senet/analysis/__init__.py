@@ -1,1 +1,1 @@
-"""What networks cost and what their gates do: counted, recorded, compared, drawn. Knows nothing of training."""
+"""Costs of networks and behaviour of their gates: counted, recorded, compared, drawn. Knows nothing of training."""

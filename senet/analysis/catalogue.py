@@ -99,7 +99,7 @@ def _error(name: str, size: int) -> Figure | None:
 
 @dataclass(frozen=True)
 class Published:
-    """What was published in one row of a table about a network.
+    """Published figures of a network in one row of a table.
 
     Attributes:
         where: edition and table.
@@ -116,7 +116,7 @@ class Published:
 
 
 def published(name: str, options: Mapping[str, Any]) -> list[Published]:
-    """What was published about a network with the options given, our counts beside it.
+    """Returns the published figures of a network with the options given, beside our own counts.
 
     Args:
         name: of the network.

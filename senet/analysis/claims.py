@@ -155,7 +155,7 @@ def _multiply_adds_increase(figure: Figure) -> _Check:
 
 
 def _gain(figure: Figure) -> _Check:
-    """What a gain has to be by the errors that were printed beside it."""
+    """Checks a gain against the difference of the errors printed beside it."""
     metric, edition, table = figure.metric.removesuffix("_gain"), figure.edition, figure.table
     if metric.startswith("ap"):
         edition, table = _DETECTION[edition]

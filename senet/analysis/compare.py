@@ -24,7 +24,7 @@ class Difference(Paired):
 
     @property
     def verdict(self) -> str:
-        """What may be said, in a sentence.
+        """Conclusion that the seeds allow, in a sentence.
 
         ``better`` or ``worse`` where they show a difference (:attr:`shown`); ``no difference that these n seeds can
         show`` where they do not; with one seed, or equal differences, only what they are; with none in common nothing.

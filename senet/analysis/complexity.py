@@ -1,4 +1,4 @@
-"""What a network costs, and what share of it the blocks are: parameters, multiply-adds, elements touched.
+"""Cost of a network, and the blocks' share of it: parameters, multiply-adds, elements touched.
 
 The paper's "FLOPs" are multiply-adds of convolutions and linear layers (Table 2). Squeeze and scale have none, yet
 they read and write whole maps, so their elements are counted by themselves.
@@ -30,7 +30,7 @@ _STATISTICS = ("running_mean", "running_var")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs; costs add up.
+    """Cost of one image. Costs can be added.
 
     Attributes:
         parameters: trained numbers (buffers are not among them).

@@ -1,4 +1,4 @@
-"""What a report is made of: plain data, filed by run."""
+"""Contents of a report: plain data, filed by run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is made of. Whatever belongs to one run is filed under its ``run`` of the summaries.
+    """Contents of a report. Whatever belongs to one run is filed under its ``run`` of the summaries.
 
     All but title, comparison and classes may be left out, for some runs or for all: its part of the page is then
     left out too.

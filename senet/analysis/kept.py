@@ -1,4 +1,4 @@
-"""What autograd keeps for backward: the memory that a training step holds between its two halves."""
+"""Memory that autograd keeps for backward: a training step holds it between its two halves."""
 
 from __future__ import annotations
 

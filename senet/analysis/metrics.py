@@ -38,5 +38,5 @@ METRICS = {
 
 
 def metric_of(summary: Mapping[str, Any]) -> Metric:
-    """What a run is judged by: AP where its summary has one, or else top-1."""
+    """Returns the metric that a run is judged by: AP where its summary has one, otherwise top-1."""
     return METRICS["ap" if "ap" in summary else "top1"]

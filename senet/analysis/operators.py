@@ -1,4 +1,4 @@
-"""What single operators read and write: the rule for all, and tables of those that it does not fit."""
+"""Tensors that single operators read and write: the rule for all, and tables of those that it does not fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["elements", "reads", "writes"]
 
 
 def writes(func: Any, given: Mapping[str, Any], out: Any) -> list[Tensor]:
-    """What an operator made or changed; nothing where it gave a view, memory or an answer.
+    """Returns the tensors that an operator made or changed; none for a view, an allocation or a query.
 
     Args:
         func: the operator, as PyTorch dispatches it.
@@ -32,7 +32,7 @@ def writes(func: Any, given: Mapping[str, Any], out: Any) -> list[Tensor]:
 
 
 def reads(func: Any, given: Mapping[str, Any]) -> list[tuple[Tensor, int]]:
-    """What an operator read, and how often.
+    """Returns the tensors that an operator read, each with the number of times.
 
     Args:
         func: the operator, as PyTorch dispatches it.
@@ -78,7 +78,7 @@ _OVERWRITE = {"copy_", "fill_", "zero_", "_foreach_copy_", "_foreach_zero_", "be
 
 
 def _times(name: str, given: Mapping[str, Any]) -> dict[str, int]:
-    """How often an operator of PyTorch reads some of its arguments, where that is not once."""
+    """Returns the number of times that an operator of PyTorch reads an argument, by name, where that is not once."""
     if _NORM.fullmatch(name):  # the statistics, then the result
         return {"input": 2 if given.get("training", True) else 1}
     if _NORM_BACKWARD.fullmatch(name):  # two sums, then the gradient; the map has a share in it through its statistics

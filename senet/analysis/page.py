@@ -1,4 +1,4 @@
-"""What the report's page shows, worked out so that the template only has to lay it out."""
+"""Data of the report's page, prepared so that the template only has to lay it out."""
 
 from __future__ import annotations
 

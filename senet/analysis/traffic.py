@@ -1,4 +1,4 @@
-"""What a step moves: operators launched, bytes read, bytes written, passes over a wide map. Counted, never timed.
+"""Traffic of a step: operators launched, bytes read, bytes written, passes over a wide map. Counted, never timed.
 
 Squeeze and scale have almost no arithmetic; what they cost is passes over the map that they gate. Eager PyTorch runs
 one operator after another, and each reads its operands from memory and writes its results back, so that shapes alone
@@ -36,7 +36,7 @@ __all__ = ["Moved", "Places", "Row", "Traffic", "rows_of", "traffic"]
 
 @dataclass(frozen=True)
 class Moved:
-    """What operators moved; adds up.
+    """Traffic of operators. Amounts can be added.
 
     Attributes:
         launches: operators that computed something, each counted once however many kernels it is.
@@ -56,7 +56,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Row:
-    """What one operator moved for one module, all its calls together.
+    """Traffic of one operator for one module, all its calls together.
 
     Attributes:
         module: the innermost module's name in the model; ``""`` for the model itself and what is outside of it.
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a call moved.
+    """Traffic of a call.
 
     Attributes:
         rows: by module, operator and direction, in the order of the first call of each.
@@ -95,7 +95,7 @@ class Traffic:
         return sum(chosen, Moved())
 
     def passes(self, module: str = "", *, operator: str | None = None, backward: bool | None = None) -> float:
-        """How often a map of ``wide`` elements would have been read or written, to move as much."""
+        """Number of reads and writes of a map of ``wide`` elements that would move as much."""
         return self.total(module, operator=operator, backward=backward).wide / self.wide
 
 
@@ -136,7 +136,7 @@ def rows_of(
 
 
 class Places:
-    """Which module an operator runs for: by forward hooks, and in backward by the age of the graph's nodes.
+    """Finds the module that an operator runs for: by forward hooks, in backward by the age of the graph's nodes.
 
     Autograd numbers the nodes of a thread's graph as forward makes them, so the numbers at which a module's forward
     begins and ends say which nodes are its own.

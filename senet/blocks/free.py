@@ -193,9 +193,9 @@ def close_project(site: Site, s: Tensor, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def _statistics(norm: _BatchNorm, x: Tensor, mean: Tensor, rest: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
-    """How far each image's mean is from the batch's, (N, C), and the batch's biased variance, (C,).
+    """Returns each image's mean minus the batch's, (N, C), and the batch's biased variance, (C,).
 
-    Updates what the norm keeps of them.
+    Updates the norm's running statistics.
     """
     mu, apart, total, count = batch_moments(mean, rest, m2, pixels(x))
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_initialized():

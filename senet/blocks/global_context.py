@@ -65,7 +65,7 @@ class ContextSum(nn.Module):
         self.start_as_identity()
 
     def excite(self, z: Tensor) -> Tensor:
-        """What is added: (N, C, H, W) -> (N, C, 1, 1)."""
+        """Computes the context that is added to the map: (N, C, H, W) -> (N, C, 1, 1)."""
         return self.context(z)
 
     def start_as_identity(self) -> None:

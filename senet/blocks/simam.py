@@ -13,7 +13,7 @@ __all__ = ["SimAM"]
 
 
 class InverseEnergy(nn.Module):
-    """How far each element is from its channel's mean: (N, C, H, W) -> (N, C, H, W), at least float32."""
+    """Inverse energy of each element, by its distance from the channel's mean; same shape, at least float32."""
 
     def __init__(self, e_lambda: float) -> None:
         super().__init__()

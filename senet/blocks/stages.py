@@ -244,7 +244,7 @@ def zero(*layers: nn.Module) -> None:
 
 
 class Excites(Protocol):
-    """What computes logits, and a gate of them: a :class:`Recalibrate`, or a block that does not multiply."""
+    """Module that computes logits and a gate of them: a :class:`Recalibrate`, or a block that does not multiply."""
 
     @property
     def gate(self) -> nn.Module: ...

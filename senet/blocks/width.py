@@ -1,4 +1,4 @@
-"""How wide the bottleneck of an excitation is: the same ratio means different widths in different libraries."""
+"""Width of an excitation's bottleneck: the same ratio means different widths in different libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What senet eval and senet predict do with a detector."""
+"""Evaluation and prediction of a detector, for senet eval and senet predict."""
 
 from __future__ import annotations
 

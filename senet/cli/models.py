@@ -28,7 +28,7 @@ __all__ = ["COMMANDS"]
 
 
 class Order(StrEnum):
-    """What the catalogue is sorted by."""
+    """Sort keys of the catalogue."""
 
     name = "name"
     parameters = "parameters"

@@ -19,7 +19,7 @@ __all__ = ["COMMANDS"]
 
 
 class Metric(StrEnum):
-    """What accuracy is."""
+    """Metrics of accuracy."""
 
     top1 = "top1"
     top5 = "top5"

@@ -27,7 +27,7 @@ _RUNS = Path("runs/reproduce")
 
 
 class Check(StrEnum):
-    """How a table is checked."""
+    """Ways to check a table."""
 
     complexity = "complexity"
     train = "train"

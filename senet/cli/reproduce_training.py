@@ -36,7 +36,7 @@ __all__ = ["How", "train_figure", "train_table"]
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How comparisons are trained.
+    """Settings of the training of comparisons.
 
     Attributes:
         out: the grid's folder.

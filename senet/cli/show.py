@@ -197,7 +197,7 @@ def print_weights(weights: Sequence[Weight]) -> None:
 
 
 def print_records(records: Sequence[Record]) -> None:
-    """How the weights in the package came about, and what other seeds gave."""
+    """Prints training and accuracy of the weights in the package, and the accuracy with other seeds."""
     for record in records:
         seeds = Spread.of(list(record.seed_top1.values()))
         of = "one seed only," if seeds.n == 1 else f"over {plural(seeds.n, 'seed')}"
@@ -218,7 +218,7 @@ def print_rows(first: str, second: str, rows: Sequence[tuple[str, str]]) -> None
 
 
 def print_complexity(name: str, image: tuple[int, int], complexity: Complexity) -> None:
-    """What a network costs for an image of this height and width, stage by stage, and what its blocks add."""
+    """Prints the cost of a network for an image of this height and width, stage by stage, and its blocks' share."""
     blocks = complexity.attention
     has_blocks = bool(blocks.squeezed or blocks.parameters)
     own = ("blocks' parameters", "multiply-adds") if has_blocks else ()

@@ -26,7 +26,7 @@ __all__ = ["print_claims", "print_evaluated", "print_tables", "print_trainings"]
 
 
 def print_claims(claims: Sequence[Claim], *, whole: bool) -> None:
-    """What was compared: each figure of one table, or of many tables their number, and all differences."""
+    """Prints the comparison: each figure of one table, or the number of figures of many tables, and all differences."""
     if whole:
         _print_each(claims)
     else:

@@ -1,4 +1,4 @@
-"""What the excitation lab found, on the terminal."""
+"""Results of the excitation lab, on the terminal."""
 
 from __future__ import annotations
 

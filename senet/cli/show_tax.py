@@ -35,7 +35,7 @@ def print_tax(name: str, tax: Tax) -> None:
 
 
 def print_sites(tax: Tax) -> None:
-    """What each gate adds, a table for each way whose operators can be counted."""
+    """Prints the cost that each gate adds, a table for each way whose operators can be counted."""
     for network in tax.networks:
         if not (network.gated and network.extra):
             continue

@@ -17,7 +17,7 @@ __all__ = ["COMMANDS"]
 
 
 class Dtype(StrEnum):
-    """What the networks compute in."""
+    """Data types that the networks compute in."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -25,7 +25,7 @@ class Dtype(StrEnum):
 
 
 class Layout(StrEnum):
-    """How maps lie in memory."""
+    """Memory formats of maps."""
 
     contiguous = "contiguous"
     channels_last = "channels-last"

@@ -138,10 +138,10 @@ def _named(model: keras.Model, where: object, names: list[str]) -> set[str]:
 
 
 def _data_format(model: keras.Model) -> str:
-    """What the layers of a model say, or Keras's default where none says anything.
+    """Returns the data format of a model's layers, or Keras's default where none has one.
 
     Raises:
-        InputError: they say different things.
+        InputError: layers with different data formats.
     """
     # (That of a Flatten decides nothing but the order of what it gives.)
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Flatten)]

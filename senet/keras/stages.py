@@ -165,7 +165,7 @@ class Recalibrate(keras.Layer):
         raise NotImplementedError(f"{type(self).__name__} defines no excitation")
 
     def squeezed(self, u: Any) -> Any:
-        """What the squeeze gives: (N, 1, 1, C) or, with none, (N, H, W, C), in float32 or wider, channels last."""
+        """Squeezes a map to (N, 1, 1, C) or, with no squeeze, (N, H, W, C), in float32 or wider, channels last."""
         axes = range(1, len(u.shape) - 1) if self.data_format == "channels_last" else range(2, len(u.shape))
         return self._last(SQUEEZES[self.squeeze](u, tuple(axes)))  # type: ignore[index]
 

@@ -1,4 +1,4 @@
-"""Which implementation of the sweeps computes a map, and why.
+"""Choice of the implementation of the sweeps that computes a map, and its reason.
 
 Three modules hold the same eight functions: ``triton_sweeps`` for CUDA, ``native_sweeps`` (C++) for CPUs and
 ``plain_sweeps`` (PyTorch operators) for everything. Left alone, the first that can is taken. An explicit choice,
@@ -78,7 +78,7 @@ def choose(x: Tensor) -> Choice:
 
 
 def explain(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
-    """What :func:`choose` would answer for such a map, and why, in words."""
+    """Explains the answer of :func:`choose` for such a map in words."""
     return str(_choose(torch.device(device).type, dtype, _forced))
 
 
@@ -100,7 +100,7 @@ def _choose(device: str, dtype: torch.dtype, forced: str | None) -> Choice:
 
 
 def _unable(name: str, device: str) -> str | None:
-    """Why an implementation cannot compute maps on a device, or None."""
+    """Returns the reason why an implementation cannot compute maps on a device, or None."""
     if name == "triton":
         if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
             return f"it needs a CUDA device, and the map is on {device}"

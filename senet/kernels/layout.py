@@ -1,4 +1,4 @@
-"""What the sweeps are given and give: maps of two spatial axes in one of two memory formats, and coefficients.
+"""Inputs and outputs of the sweeps: maps of two spatial axes in one of two memory formats, and coefficients.
 
 Maps of other ranks are seen as such, without a copy: (N, C, L) as (N, C, 1, L) and (N, C, D, H, W) as (N, C, D*H, W).
 """

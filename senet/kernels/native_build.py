@@ -31,7 +31,7 @@ class BuildError(RuntimeError):
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept: ``$SENET_CACHE``, or ``senet`` in the user's cache folder.
+    """Returns the folder of built libraries: ``$SENET_CACHE``, or ``senet`` in the user's cache folder.
 
     That is ``$XDG_CACHE_HOME/senet``, or ``~/.cache/senet``.
     """
@@ -115,7 +115,7 @@ def _openmp_runtime() -> Path:
 
 
 def _processor() -> str:
-    """What ``-march=native`` depends on: a cache may be shared by several machines."""
+    """Identifies the processor, on which ``-march=native`` depends: a cache may be shared by several machines."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line for line in lines if line.startswith(("flags", "Features"))), os.uname().machine)
 

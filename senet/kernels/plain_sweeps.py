@@ -138,7 +138,7 @@ def gate_act(
 def gate_act_backward(
     g: Tensor, x: Tensor, center: Tensor | None, scale: Tensor | None, shift: Tensor | None, act: Act
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the gradient ``g`` of :func:`gate_act` sums up to over each plane.
+    """Reduces the gradient ``g`` of :func:`gate_act` to sums over each plane.
 
     Returns:
         sum g * act(u), sum g * act'(u), sum g * act'(u) * (x - center).
@@ -198,7 +198,7 @@ def _slope(u: Tensor, act: Act) -> Tensor:
 
 
 def _spread(gu: Tensor, x: Tensor, center: Tensor | None, q: Tensor | None, r: Tensor | None) -> Tensor:
-    """What reaches ``x`` by its normalisation and its statistics, gu + q * (x - center) + r; written over ``gu``."""
+    """Computes the gradient of ``x`` through norm and statistics, gu + q * (x - center) + r; overwrites ``gu``."""
     if q is not None:
         gu.addcmul_(_centred(x, center), _wide(q))
     return gu if r is None else gu.add_(_wide(r))

@@ -1,4 +1,4 @@
-"""How a sweep is cut into programs: one pure function of shape, element size, layout and kind of sweep.
+"""Division of a sweep into programs: one pure function of shape, element size, layout and kind of sweep.
 
 All tuning is here. The numbers aim at H100-class GPUs: 16 bytes a thread and load, rows of at least one 32-byte
 sector and at most one 128-byte line, a few loads in flight a thread, and programs enough for 132 multiprocessors.

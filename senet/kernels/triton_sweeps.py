@@ -197,7 +197,7 @@ def _shape(x: Tensor) -> tuple[int, int, int]:
 
 
 def _layout(x: Tensor) -> Literal["last", "first"]:
-    """How a dense map lies in memory; planes of one pixel lie as channels do."""
+    """Returns the memory layout of a dense map; planes of one pixel lie as channels do."""
     return "last" if memory_format(x) == torch.channels_last or _shape(x)[2] == 1 else "first"
 
 

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-untyped, no-untyped-def"
-"""What the Triton kernels share: which part of the maps a program owns, sums over its pixels, activations.
+"""Parts shared by the Triton kernels: a program's part of the maps, sums over its pixels, activations.
 
 A program owns some channels of one image and a range of its pixels, and walks over them in tiles
 (unroll, pixels, channels). The compiler's coalescing gives each thread 16 contiguous bytes, along channels in a
@@ -23,7 +23,7 @@ __all__ = ["activate", "locate", "sum_over_rows"]
 
 @triton.jit
 def locate(sizes, tile: tl.constexpr):
-    """Where this program works.
+    """Locates the part of the maps that this program works on.
 
     ``sizes`` are C, H*W, pixels a program and programs an image; for flat tiles H*W, N*C*H*W and
     ceil(2^31 / H*W), or 0 where planes are longer than tiles. All that can pass 2^31 is computed in 64 bits;

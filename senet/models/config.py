@@ -1,4 +1,4 @@
-"""What every network of ours can be told: classes, input channels, dropout, and which block sits at its sites."""
+"""Options of every network of ours: classes, input channels, dropout, and the block at its sites."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["Features"]
 
 
 class Levels(list[FeatureInfo]):
-    """What a backbone's maps are, level by level."""
+    """Description of a backbone's maps, level by level."""
 
     def channels(self) -> list[int]:
         """The channels of each map."""

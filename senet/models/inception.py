@@ -1,4 +1,4 @@
-"""What the Inception networks are made of: convolutions with norm, and branches side by side."""
+"""Parts of the Inception networks: convolutions with norm, and branches side by side."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Mixed(nn.Module):
         self.se = se
 
     def concatenation(self, x: Tensor) -> Tensor:
-        """What the branches put out, one map after the other."""
+        """Concatenates the outputs of the branches along the channels."""
         maps: list[Tensor] = []
         for branch in self.branches:
             branch_maps = [x]

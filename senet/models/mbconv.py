@@ -40,7 +40,7 @@ ACTS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What the convolutions of a unit are.
+    """Shape of a unit's convolutions.
 
     Attributes:
         inputs, width, outputs: channels of the map that comes in, of the k x k convolution, and at the end.
@@ -60,7 +60,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """How the parts of a unit that are no convolutions are made.
+    """Constructors of the parts of a unit that are no convolutions.
 
     Attributes:
         act: an activation.

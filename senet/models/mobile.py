@@ -78,7 +78,7 @@ class MobileNet(Net):
         return trunk
 
     def _add_head(self, channels: int) -> None:
-        """What comes after the trunk, which puts out so many channels."""
+        """Adds the layers after the trunk, whose output has so many channels."""
         config = self.config
         if config.head_width is not None:
             self.conv_head = nn.Conv2d(channels, config.head_width, 1, bias=False)
@@ -103,7 +103,7 @@ class MobileNetV3(MobileNet):
 
     @property
     def head_hidden_size(self) -> int:
-        """What the classifier takes."""
+        """Number of features that the classifier takes."""
         return self.conv_head.out_channels
 
     def _add_head(self, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""What mobile networks can be told: their trunk, stage by stage, and the options of all networks."""
+"""Options of mobile networks: their trunk, stage by stage, and the options of all networks."""
 
 from __future__ import annotations
 

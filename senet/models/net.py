@@ -1,4 +1,4 @@
-"""What all networks have in common: a chain of children, the last of which are the head."""
+"""Parts shared by all networks: a chain of children, the last of which are the head."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Net(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
-        """What the classifier takes."""
+        """Number of features that the classifier takes."""
         return self.num_features
 
     def forward_features(self, x: Tensor) -> Tensor:

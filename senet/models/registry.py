@@ -49,7 +49,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_entry(name: str) -> Entry:
-    """What the registry knows of a network: class, options, source and the size of images it is made for.
+    """Returns the registry's entry of a network: class, options, source and the size of images it is made for.
 
     Raises:
         InputError: an unknown name; the nearest are named.

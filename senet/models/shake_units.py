@@ -82,7 +82,7 @@ class ShakeUnit(nn.Module):
         raise NotImplementedError
 
     def shortcut(self, shape: Shape) -> nn.Module:
-        """What brings the input to the shape of the output."""
+        """Builds the layers that bring the input to the shape of the output."""
         raise NotImplementedError
 
     def residual(self, x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ MakeBlock = Callable[[int], nn.Module | None]  # channels -> a block, or None
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What the convolutions of a unit are.
+    """Shape of a unit's convolutions.
 
     Attributes:
         inputs, width, outputs: channels of the map that comes in, of the 3x3 convolution's output, and at the end.

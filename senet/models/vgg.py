@@ -61,7 +61,7 @@ class VGG(Net):
 
     @property
     def head_hidden_size(self) -> int:
-        """What the classifier takes."""
+        """Number of features that the classifier takes."""
         return HIDDEN
 
     def __init__(self, config: VGGConfig) -> None:

@@ -25,14 +25,14 @@ def evidence() -> Mapping[str, Ledger]:
 
 
 def evidence_of(table: Table, own: Ledger | None = None) -> Mapping[tuple[str, Path], Mapping[str, int]]:
-    """Where there are results of a table, and there the arms by label and how many seeds they have.
+    """Returns the number of seeds of each arm by label, for every place where there are results of a table.
 
     Args:
         table: the table.
         own: results besides the package's, at any scale.
 
     Returns:
-        By source of images (``"the paper's"`` at its own scale) and file; files without any are left out.
+        Arms by source of images (``"the paper's"`` at its own scale) and file; files without any are left out.
     """
     found = {(source, ledger.path): lines_of(table, source) for source, ledger in evidence().items()}
     if own is not None:

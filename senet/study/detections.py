@@ -1,4 +1,4 @@
-"""What the report shows of detectors: precision over recall, and images with what is found, missed and false."""
+"""Data of the report on detectors: precision over recall, and images with objects found, missed and false."""
 
 from __future__ import annotations
 

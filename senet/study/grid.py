@@ -156,7 +156,7 @@ def _finished(runs: Mapping[Future[None], Path], watch: GridWatch) -> Iterator[t
 
 
 def result_line(run: Path, recipe: Recipe) -> dict[str, Any]:
-    """What the ledger keeps of a complete run; nothing in it says where images or runs lie."""
+    """Returns the ledger's record of a complete run; nothing in it says where images or runs lie."""
     summary = read_summary(run)
     del summary["confusion"]
     root = recipe.data.root

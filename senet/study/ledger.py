@@ -67,7 +67,7 @@ class Ledger:
 
 
 def deciding(recipe: Recipe) -> dict[str, Any]:
-    """What decides the weights, seed and all: two trainings of which it is equal are the same."""
+    """Returns the settings that decide the weights, with the seed: two trainings with equal ones are the same."""
     return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in ("name", *RESUMABLE)}
 
 

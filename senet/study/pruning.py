@@ -32,7 +32,7 @@ __all__ = ["Judged", "Pruned", "check_target", "prune_trained", "save_pruned"]
 
 @dataclass(frozen=True)
 class Judged:
-    """What pruning cost on images that it did not see.
+    """Accuracy before and after pruning, on images that pruning did not see.
 
     Attributes:
         images: how many.

@@ -39,7 +39,7 @@ class Evaluated:
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval of ``measured`` as a share of images drawn at random (normal approximation), points."""
+        """Half the width of the 95 % interval of ``measured``, in points, by the normal approximation."""
         share = self.measured / 100
         return 196 * math.sqrt(share * (1 - share) / self.images)
 

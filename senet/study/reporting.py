@@ -81,7 +81,7 @@ def write_report(
 
 
 def _of_classifiers(summaries: Sequence[Mapping[str, Any]], firsts: Mapping[str, Path]) -> dict[str, Any]:
-    """What only a classifier's page has; the networks are those of the first run of each arm."""
+    """Returns the parts of the page that only classifiers have; networks are those of the first run of each arm."""
     shown = {}
     for run, folder in firsts.items():
         trained = read_trained(folder)
@@ -94,7 +94,7 @@ def _of_classifiers(summaries: Sequence[Mapping[str, Any]], firsts: Mapping[str,
 
 
 def _of_detectors(summaries: Sequence[Mapping[str, Any]], firsts: Mapping[str, Path]) -> dict[str, Any]:
-    """What only a detector's page has."""
+    """Returns the parts of the page that only detectors have."""
     from senet.study.detections import FALSE, FOUND, MISSED, scenes
 
     return {
@@ -174,7 +174,7 @@ def _best(probabilities: Tensor, classes: Sequence[str]) -> list[tuple[str, floa
 
 
 def _difference(recipes: Sequence[BaseRecipe]) -> str:
-    """How the second arm's recipe differs from the first's, as a unified diff."""
+    """Returns the difference between the first two arms' recipes, as a unified diff."""
     if len(recipes) < 2:
         return ""
     first, second = (json.dumps(to_plain(recipe), indent=2).splitlines() for recipe in recipes[:2])

@@ -21,7 +21,7 @@ __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     There are no states of random number generators: what is random in a step is a function of seed and step.
     """

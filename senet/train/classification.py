@@ -19,7 +19,7 @@ __all__ = ["Classification"]
 
 
 class Classification(Task[Recipe, ImageSet]):
-    """Which class an image is of."""
+    """Image classification: one class for each image."""
 
     metric = "top1"
 

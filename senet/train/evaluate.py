@@ -1,4 +1,4 @@
-"""How good a network is on a set of images."""
+"""Accuracy of a network on a set of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network scores on a set of images.
+    """Loss and accuracy of a network on a set of images.
 
     Attributes:
         loss: mean cross-entropy, without label smoothing, in nats.
@@ -33,7 +33,7 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """How many images were seen."""
+        """Number of images seen."""
         return sum(map(sum, self.confusion))
 
     @property

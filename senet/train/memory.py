@@ -1,4 +1,4 @@
-"""What a step frees is kept for the next one, on a CPU."""
+"""Memory that a step frees, kept for the next one, on a CPU."""
 
 from __future__ import annotations
 

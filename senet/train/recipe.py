@@ -22,14 +22,14 @@ __all__ = ["BaseRecipe", "Data", "Images", "Loss", "Model", "Optim", "Recipe", "
 
 @dataclass(frozen=True)
 class Model:
-    """Which network: a name that ``senet models`` lists, and its options (``senet info`` shows them)."""
+    """Network: a name that ``senet models`` lists, and its options (``senet info`` shows them)."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Images(Protocol):
-    """What every task's data says of its images; each field as :class:`Data` has it."""
+    """Fields that the data of every task has; each is as in :class:`Data`."""
 
     @property
     def source(self) -> str: ...
@@ -47,7 +47,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Preprocessing):
-    """Which images, how they are brought to the network (:class:`Preprocessing`), changed and handed out."""
+    """Images, their preprocessing (:class:`Preprocessing`), augmentation and batches."""
 
     what: ClassVar[str] = "data"
 
@@ -108,7 +108,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Run:
-    """How the training is carried out; `seed` decides initial weights, order of images and augmentation."""
+    """Execution of the training; `seed` decides initial weights, order of images and augmentation."""
 
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -143,7 +143,7 @@ class BaseRecipe:
 
     @property
     def task(self) -> str:
-        """What the training is for, a name of :mod:`senet.train.tasks`."""
+        """Task of the training, a name of :mod:`senet.train.tasks`."""
         raise NotImplementedError
 
     @property

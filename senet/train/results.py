@@ -1,4 +1,4 @@
-"""What a run writes down: a line of metrics an epoch, the best and the last weights, a summary at the end."""
+"""Files that a run writes: a line of metrics an epoch, the best and the last weights, a summary at the end."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def read_summary(out: Path) -> dict[str, Any]:
 
 
 def settings_of(recipe: BaseRecipe) -> dict[str, Any]:
-    """What decides a result besides network, epochs, seed and images, which summaries name on their own."""
+    """Returns the settings that decide a result, except network, epochs, seed and images, which summaries name."""
     named = {"name", "model.name", "schedule.epochs", "run.seed", *RESUMABLE}
     return {name: value for name, value in flatten(to_plain(recipe)).items() if name not in named}
 

@@ -35,7 +35,7 @@ def lr_factor(spec: Schedule, done: float, val_losses: Sequence[float] = ()) -> 
 
 
 def plateau_drops(val_losses: Sequence[float], patience: int) -> int:
-    """How often the rate has dropped: each time after ``patience`` epochs in a row without a better loss.
+    """Counts the drops of the rate: one after more than ``patience`` epochs in a row without a better loss.
 
     The count of epochs starts anew after a drop, as in ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with
     ``threshold=0``: ``patience`` epochs are forgiven, the next one drops the rate.

@@ -1,4 +1,4 @@
-"""What a training is about: the joint between the one loop and what is learnt in it."""
+"""Interface between the one training loop and the task that is learnt in it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Split(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the data was changed or left out, a sentence each."""
+        """Notes on data that was changed or left out, a sentence each."""
 
     def described(self) -> dict[str, Any]:
-        """What whoever uses the weights must know of the data, by name: the classes at least."""
+        """Facts about the data that users of the weights must know, by name: the classes at least."""
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
 
 
 class Batches(Protocol):
@@ -47,7 +47,7 @@ class Batches(Protocol):
 
 
 class Score(Protocol):
-    """How good a network is on a split."""
+    """Score of a network on a split."""
 
     @property
     def loss(self) -> float | None:
@@ -59,7 +59,7 @@ class Score(Protocol):
 
     @property
     def images(self) -> int:
-        """How many images were seen."""
+        """Number of images seen."""
 
     def metrics(self) -> dict[str, Any]:
         """An epoch's numbers by name, as ``metrics.jsonl`` has them."""
@@ -73,7 +73,7 @@ S = TypeVar("S", bound=Split)
 
 
 class Task(ABC, Generic[R, S]):
-    """What the loop asks for, and no more.
+    """Interface that the loop needs from a task, and no more.
 
     Attributes:
         metric: what :attr:`Score.best` is called, ``"top1"`` for example.

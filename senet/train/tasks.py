@@ -30,7 +30,7 @@ def _get(module: str, name: str) -> Any:
 
 
 def task_of(recipe: BaseRecipe) -> Task[Any, Any]:
-    """What a recipe trains for."""
+    """Returns the task that a recipe trains for."""
     task: Task[Any, Any] = _get(*_TASKS[recipe.task][1])()
     return task
 

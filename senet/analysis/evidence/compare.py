@@ -125,7 +125,7 @@ def _flat(entry: Entry) -> dict[str, Any]:
 
 
 def _gains(published: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """What SE changes, of every network that a table has with and without it."""
+    """Yields the change of error by SE for every network that a table has with and without it."""
     for row, error in published.items():
         if row.startswith("SE-") and (plain := row.removeprefix("SE-")) in published:
             yield error - published[plain]

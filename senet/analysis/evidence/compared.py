@@ -19,11 +19,11 @@ Outcome = Literal["same sign, shown", "same sign, not shown", "other sign, not s
 
 
 class Entry(Protocol):
-    """What a table asks for, as :class:`senet.recipes.tables.Arm` does."""
+    """Entry of a table of comparisons, such as :class:`senet.recipes.tables.Arm`."""
 
     @property
     def label(self) -> str:
-        """What tells it from the others of its table."""
+        """Label that tells the entry from the others of its table."""
 
     @property
     def model(self) -> str:
@@ -127,7 +127,7 @@ class Compared:
 
     @property
     def ordered(self) -> tuple[int, int]:
-        """Of the pairs of rows whose published errors differ, how many are ordered alike here; and how many pairs.
+        """Numbers of pairs of rows: those in the paper's order, and all whose published errors differ.
 
         Two rows are compared by their means over the seeds of both; those with none in common are left out.
         """

@@ -1,4 +1,4 @@
-"""What a compared table comes to, in sentences that follow from its numbers by rules."""
+"""Conclusions from a compared table, in sentences that follow from its numbers by rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TERMS = (
 
 
 def about(compared: Compared) -> str:
-    """What was trained here, in a sentence."""
+    """Describes the training in a sentence: images, data set and epochs."""
     arm = next((row.arm for row in compared.rows if row.arm), None)
     if arm is None:
         return "Not run."
@@ -46,7 +46,7 @@ def about(compared: Compared) -> str:
 
 
 def verdict(compared: Compared) -> str:
-    """What the paper's table says, and by :data:`TERMS` what the seeds say of it, in a sentence."""
+    """Compares the paper's table with the results of the seeds, in a sentence with the terms of :data:`TERMS`."""
     agree, contradict, left = tally(compared)
     if not agree + contradict + left:
         return published(compared) + ("; here is nothing to hold against it." if _differences(compared) else ".")
@@ -59,14 +59,14 @@ def verdict(compared: Compared) -> str:
 
 
 def tally(compared: Compared) -> tuple[int, int, int]:
-    """How many of the paper's differences agree, are contradicted, stay open: :data:`TERMS`."""
+    """Counts the differences in agreement, in contradiction and open, as :data:`TERMS` defines them."""
     found = Counter(contrast.outcome for contrast in compared.contrasts)
     left = found["same sign, not shown"] + found["other sign, not shown"]
     return found["same sign, shown"], found["other sign, shown"], left
 
 
 def published(compared: Compared) -> str:
-    """What the paper's differences say, or what it has instead of them, as a phrase."""
+    """Describes the paper's differences as a phrase, or what the paper gives instead of them."""
     if found := _differences(compared):
         return "The paper has less error " + ", ".join(
             f"{than} in {_share(each, what)}" for (than, what), each in found.items()
@@ -98,7 +98,7 @@ def _share(each: Mapping[str, tuple[Decimal, ...]], what: str) -> str:
 
 
 def order(compared: Compared) -> str:
-    """How many pairs of rows are in the paper's order; nothing where the paper has no such rows."""
+    """States the number of pairs of rows in the paper's order; empty where the paper has no such rows."""
     alike, pairs = compared.ordered
     if not pairs:
         return ""
@@ -127,7 +127,7 @@ def contrast_cells(contrast: Contrast) -> tuple[str, str, str, str, str]:
 
 
 def exact_note(contrasts: Iterable[Contrast]) -> str:
-    """What the exact p value is, and how small it can be at all; nothing where there is none."""
+    """Explains the exact p value and its smallest possible value; empty where there is none."""
     counts = [contrast.paired.spread.n for contrast in contrasts if contrast.paired.exact_p and contrast.paired.spread]
     if not counts:
         return ""
@@ -138,7 +138,7 @@ def exact_note(contrasts: Iterable[Contrast]) -> str:
 
 
 def many(compared: Compared) -> str:
-    """What a table's differences come to with p values adjusted for their being many; nothing for fewer than two.
+    """Lists the differences that are significant after adjustment for multiple tests; empty for fewer than two tests.
 
     The adjustment is Holm's, over all tested differences of the table, whether the paper has them or not.
     """

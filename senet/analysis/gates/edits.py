@@ -1,4 +1,4 @@
-"""What a gate is replaced by while a network runs: numbers, given values, its mean, another image's gate."""
+"""Replacements of a gate while a network runs: numbers, given values, its mean, another image's gate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_channel(gate: Tensor) -> Tensor:
 
 
 class Edits:
-    """Which gates are replaced, and by what.
+    """Gates to be replaced, and their replacements.
 
     Args:
         edits: site name or glob -> what :func:`senet.record` takes. A site's own name goes before its first call's,
@@ -57,7 +57,7 @@ class Edits:
         return any("#" in key and fnmatch.fnmatchcase(site, first_call(key)) for key in self.given)
 
     def apply(self, site: str, gate: Tensor) -> Tensor | None:
-        """What a gate (N, C, ...) is replaced by, of the same shape and dtype; None: by nothing.
+        """Returns the replacement of a gate (N, C, ...), of the same shape and dtype, or None where the gate stays.
 
         Raises:
             InputError: values whose shape is not that of the gates.

@@ -1,4 +1,4 @@
-"""How gates differ between classes and between the images of one class (paper sec. 7.2, Figures 6 and 7)."""
+"""Differences of gates between classes and between the images of one class (paper sec. 7.2, Figures 6 and 7)."""
 
 from __future__ import annotations
 

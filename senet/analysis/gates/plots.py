@@ -84,7 +84,7 @@ def _channels_and_gates(axes: Axes, values: Tensor, name: str) -> None:
 
 
 def gate_spread(sites: Mapping[str, Site]) -> Plot:
-    """How much the gates of each block move, between classes and within, and how many hardly move at all.
+    """Plots the spread of each block's gates, between classes and within, and the share of gates that hardly move.
 
     Left: the standard deviation of a gate over all images, root mean square over the block's channels, divided
     in proportion to the variance between and within classes. Right: percent of the block's gates whose standard

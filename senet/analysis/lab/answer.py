@@ -1,4 +1,4 @@
-"""What may be said of the gates of a network, by rule, from the numbers alone."""
+"""Conclusions about the gates of a network, drawn by rule from the numbers alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_CHANCE = 0.0228  # of a normal distribution, below minus two standard deviat
 
 
 def answer(found: Excitation) -> str:
-    """Which blocks have to follow the image, and which could be constants or go: one or two sentences.
+    """Names the blocks that have to follow the image, and those that could be constants or go: one or two sentences.
 
     A block's gates have to follow the image where accuracy is seen to fall (:attr:`Change.shown`) with these gates at
     their mean, with these at 1 and with those of another image; where it falls with neither constant or one of them,
@@ -48,7 +48,7 @@ def answer(found: Excitation) -> str:
 
 
 def notes(found: Excitation) -> list[str]:
-    """What belongs to the answer: all blocks at once, gates that do not move, and what chance does."""
+    """Returns notes on the answer: all blocks at once, gates that do not move, and the effect of chance."""
     left_out = found.leave_out
     said = []
     if len(left_out.sites) > 1:

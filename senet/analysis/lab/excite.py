@@ -145,7 +145,7 @@ def _spread(classes: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What all images say: statistics of the blocks looked at, and which of all blocks differ over positions."""
+    """Results over all images: statistics of the blocks looked at, and names of all that differ over positions."""
 
     sites: Mapping[str, Site]
     blocks: int

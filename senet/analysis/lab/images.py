@@ -1,4 +1,4 @@
-"""What the gates of a network say to single images."""
+"""Gates of a network on single images."""
 
 from __future__ import annotations
 

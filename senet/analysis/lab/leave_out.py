@@ -1,4 +1,4 @@
-"""What a network loses when the gates of one block no longer follow the image."""
+"""Accuracy that a network loses when the gates of one block no longer follow the image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ALL = "all blocks"
 
 @dataclass(frozen=True)
 class Change:
-    """How many more of n images are right than with the gates intact, image by image.
+    """Change in the number of correctly classified images, compared image by image with the intact gates.
 
     Attributes:
-        images: n.
+        images: number of images.
         gained: images that are right only with the gates changed.
         lost: images that are right only with the gates intact.
     """
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Effect:
-    """What becomes of the accuracy with the gates of one block changed, or of all blocks at once.
+    """Effect on the accuracy of changing the gates of one block, or of all blocks at once.
 
     Attributes:
         site: the block, or :data:`ALL`.
@@ -189,7 +189,7 @@ def _instead(how: How, mean: Tensor, others: Tensor) -> Tensor | float:
 
 
 def right(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor | None]:
-    """Which images are right, (N,) bool: by the first guess, and by the first five where there are more classes.
+    """Marks the correctly classified images, (N,) bool: by top-1, and by top-5 if there are more than five classes.
 
     An image whose logits are not all finite is wrong.
     """

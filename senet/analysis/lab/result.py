@@ -1,4 +1,4 @@
-"""What the excitation lab finds: plain data."""
+"""Results of the excitation lab: plain data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Excitation"]
 
 @dataclass(frozen=True)
 class Excitation:
-    """What the gates of a network do on a set of images.
+    """Behaviour of the gates of a network on a set of images.
 
     Attributes:
         name: of the network.
@@ -53,11 +53,11 @@ class Excitation:
 
     @property
     def looked_at(self) -> str:
-        """Which blocks the results are of, after "the": ``"blocks"``, or ``"blocks looked at (2 of 3)"``."""
+        """Phrase for the blocks of the results, after "the": ``"blocks"``, or ``"blocks looked at (2 of 3)"``."""
         return "blocks" if len(self.sites) == self.blocks else f"blocks looked at ({len(self.sites)} of {self.blocks})"
 
     def called(self, target: str) -> str:
-        """What a row of ``leave_out`` is called: a block's name, or "all blocks", or which of them."""
+        """Returns the name of a row of ``leave_out``: a block's, "all blocks", or :attr:`looked_at` after "the"."""
         return f"the {self.looked_at}" if target == ALL and self.looked_at != "blocks" else target
 
     def to_dict(self) -> dict[str, Any]:

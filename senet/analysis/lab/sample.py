@@ -28,7 +28,7 @@ class Sample:
         self._kept: list[tuple[float, int, Tensor, int]] = []  # a heap, the largest number on top
 
     def __len__(self) -> int:
-        """How many images are kept."""
+        """Number of images kept."""
         return len(self._kept)
 
     def offer(self, images: Tensor, labels: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""How many ways the gates of a block move, and which classes they treat alike."""
+"""Number of directions in which the gates of a block move, and similarity of classes by their gates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Spectrum", "similarity", "similarity_order", "spectrum"]
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How many directions share the variance of C gates over n images: from 1 to min(C, n - 1), 0 if nothing moves.
+    """Number of directions that share the variance of C gates over n images: 1 to min(C, n - 1), 0 if nothing moves.
 
     With eigenvalues l of the gates' covariance and p = l / sum(l):
 

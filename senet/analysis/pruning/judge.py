@@ -1,4 +1,4 @@
-"""How many images a network gets right: batches checked, gone through as often as needed."""
+"""Images that a network classifies correctly: batches are checked, and gone through as often as needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOP = {"top1": 1, "top5": 5}
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model is: its first parameter, or buffer; the CPU for one that has neither."""
+    """Returns the device of a model: that of its first parameter or buffer, or the CPU if it has neither."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
@@ -60,7 +60,7 @@ def batches_of(data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> I
 
 
 def hits(logits: Tensor, labels: Tensor, metric: Metric) -> Tensor:
-    """Which images are classified right: (N, K) and (N,) -> bool (N,), on the CPU.
+    """Marks the correctly classified images: (N, K) and (N,) -> bool (N,), on the CPU.
 
     Raises:
         InputError: the logits are none or not numbers, labels are of no class, or five guesses cannot be wrong.
@@ -81,7 +81,7 @@ def hits(logits: Tensor, labels: Tensor, metric: Metric) -> Tensor:
 
 
 def judge(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], metric: Metric = "top1") -> Tensor:
-    """Which images a network gets right, in the order of the data: bool (images,).
+    """Marks the images that a network classifies correctly, in the order of the data: bool (images,).
 
     The network runs as it is, in the mode in which it is.
 

@@ -1,4 +1,4 @@
-"""What :func:`senet.prune` found and did, step by step."""
+"""Results of :func:`senet.prune`, step by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Metric = Literal["top1", "top5"]
 
 @dataclass(frozen=True)
 class Saving:
-    """What a network is spared where one of its gates is a constant.
+    """Cost that a network is spared where one of its gates is a constant.
 
     Attributes:
         parameters: of the gate.
@@ -89,7 +89,7 @@ class Pruning(Report):
 
     @property
     def standard_error(self) -> float:
-        """Of :attr:`after`, in percentage points: how far chance alone takes the score of so many images."""
+        """Standard error of :attr:`after` in percentage points: its spread by chance for so many images."""
         return 100 * math.sqrt(self.after / 100 * (1 - self.after / 100) / self.images)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Pruning(Report):
         return "\n".join([*(line.rstrip() for line in lines), *self.summary()])
 
     def summary(self) -> list[str]:
-        """What it came to, in a few lines."""
+        """Summary of the pruning in a few lines."""
         gone = self.parameters[0] - self.parameters[1]
         share = 100 * gone / max(self.gate_parameters, 1)
         constant = sum(step.decision != "kept" for step in self.steps)

@@ -1,4 +1,4 @@
-"""Which gates a network can do without: each tried as a constant, by the images that it then gets right."""
+"""Gates that a network can do without: each tried as a constant, by the images that are then classified correctly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Trial:
     example: Sequence[Any]
 
     def start(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Which images the network gets right as it is, and the mean of each gate, (C,) in float64."""
+        """Judges the network as it is: its correctly classified images, and the mean of each gate, (C,) in float64."""
         with record(self.model, statistics=True, example=self.example) as recording:
             right = judge(self.model, self.data, self.metric)
             means = {name: site.mean for name, site in recording.statistics.sites.items() if name == first_call(name)}
@@ -76,7 +76,7 @@ class Trial:
         return tried
 
     def agreeing(self, pruned: nn.Module, kept: Mapping[str, Tensor]) -> Tensor:
-        """Which images the pruned network gets right, whose scores must be those of the network with its gates held."""
+        """Marks the images that the pruned network gets right; its scores must be those with the gates held."""
         right = []
         with record(self.model, edit=kept, statistics=True, example=self.example):
             for images, labels in batches_of(self.data, device_of(self.model)):

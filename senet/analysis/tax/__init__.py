@@ -1,1 +1,1 @@
-"""What squeeze-and-excitation costs a network on this machine, in time, passes, bytes and memory."""
+"""Cost of squeeze-and-excitation to a network on this machine: time, passes, bytes and memory."""

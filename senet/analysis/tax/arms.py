@@ -38,7 +38,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the networks are run for, and on.
+    """Workload and device that the networks are run with.
 
     Attributes:
         train: a training step (forward, loss, backward, SGD with momentum) or, where not, a forward of inference.
@@ -140,7 +140,7 @@ _PACKAGES = {"onnxruntime": ("onnx", "onnxscript", "onnxruntime"), "openvino": (
 
 
 def twin_of(way: str) -> str:
-    """How the twin is prepared that a way is compared with."""
+    """Returns the way of the twin that a network prepared in this way is compared with."""
     return WAYS[way]
 
 

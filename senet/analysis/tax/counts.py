@@ -1,4 +1,4 @@
-"""What can be counted of a network exactly, without running it for real: bytes, passes, launches, memory kept.
+"""Exact counts of a network that is not run for real: bytes, passes, launches, memory kept.
 
 Networks are counted on tensors without memory that have a device, a dtype and a layout like the real ones, so that a
 large batch costs nothing. The optimizer's step, which sees no map, is not counted.
@@ -45,7 +45,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Extra:
-    """What a network has more than another, at one site or in total.
+    """Excess of one network's counts over another's, at one site or in total.
 
     Attributes:
         forward: passes over the site's own map in forward.
@@ -77,7 +77,7 @@ class Counted:
 
     @property
     def total(self) -> Moved:
-        """What the whole network moves."""
+        """Traffic of the whole network."""
         return sum((row.moved for row in self.rows), Moved())
 
 
@@ -157,7 +157,7 @@ def kept_by(arm: Arm, setting: Setting) -> int:
 
 
 def extra(mine: Counted, other: Counted, sites: Sequence[Site]) -> list[Extra]:
-    """What one network has more than another at each site, in the order of ``sites``.
+    """Returns the excess of one network over another at each site, in the order of ``sites``.
 
     What a module moves or keeps belongs to the site whose path shares the longest beginning with its own. Where
     several do, or none does, it belongs to none; what both networks do cancels.

@@ -110,7 +110,7 @@ def _draw_price(axes: Axes, price: Price, row: float, colour: str) -> Any:
 
 
 def _draw_bytes(axes: Axes, tax: Tax) -> dict[str, Any]:
-    """Of every network with gates, how many times as much as its twin, which is run by PyTorch as it is."""
+    """Draws the bytes of every network with gates as ratios to those of its twin, prepared as users have it."""
     marks: dict[str, Any] = {}
     for row, price in enumerate(tax.prices):
         mine, twin = tax.network(price.way, gated=True), tax.network(price.twin, gated=False)

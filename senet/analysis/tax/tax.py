@@ -1,4 +1,4 @@
-"""What squeeze-and-excitation costs: a network beside its twin without it, timed in turn and counted exactly.
+"""Price of squeeze-and-excitation: a network beside its twin without it, timed in turn and counted exactly.
 
 The paper promises +0.26 % of arithmetic for SE-ResNet-50; the price in time depends on the machine, the batch and the
 way the network is run. Both networks are prepared in the same way, or the network in a better one and the twin as its
@@ -60,7 +60,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Price:
-    """How many times as long the network takes as a twin.
+    """Ratio of a network's time to that of a twin.
 
     Attributes:
         way: how the network was prepared.

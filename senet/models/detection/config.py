@@ -18,7 +18,7 @@ _SIDE = 800
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """How a detector is built, and how images are brought to it.
+    """Configuration of a detector, and of the images that are brought to it.
 
     Args:
         masks: Mask R-CNN (arXiv 1703.06870): a mask for each box, too.

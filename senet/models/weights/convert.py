@@ -29,7 +29,7 @@ __all__ = ["Converted", "convert"]
 
 @dataclass(frozen=True)
 class Converted:
-    """What :func:`convert` did.
+    """Result of :func:`convert`.
 
     Attributes:
         model: the network.
@@ -140,7 +140,7 @@ def _skeleton(name: str, options: Mapping[str, Any]) -> Net:
 
 
 def _sizes(state: Mapping[str, Tensor], net: Net) -> dict[str, int]:
-    """What the tensors say of classes and channels."""
+    """Reads the numbers of classes and of input channels from the tensors."""
     weight, _ = classifier_keys(net)
     classes = state[weight].shape[0] if weight in state else 0
     return {"num_classes": classes, "in_chans": state[first_convolution(net)].shape[1]}

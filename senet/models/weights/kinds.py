@@ -69,7 +69,7 @@ def refuse_other_kinds(path: Path) -> None:
 
 
 def _kind(path: Path, start: bytes) -> tuple[str, str] | None:
-    """What a file is and what to do; None where it may be weights of the kind that its name says."""
+    """Returns the kind of a file that cannot be what its name says, and the remedy; None where it may be."""
     if not start.strip(b"\0"):
         if not start:
             return "empty", f"{_AGAIN}, or wait until it is written"

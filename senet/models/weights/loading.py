@@ -37,7 +37,7 @@ _SIZES = {"reduction", "hidden_channels", "rounding", "bias"}  # of attn_options
 
 @dataclass(frozen=True)
 class Loaded:
-    """What :func:`load_weights` did.
+    """Result of :func:`load_weights`.
 
     Attributes:
         layout: whose names the file has.
@@ -133,7 +133,7 @@ def sizes_of(weights: Weights, path: Path, name: str, options: Mapping[str, Any]
 
 
 def layout_of(weights: Weights, net: Net) -> str:
-    """Whose names tensors have; ours, if the file is ours and of this network.
+    """Returns the layout whose names the tensors have; ours, if the file is ours and of this network.
 
     Raises:
         InputError: the file says that it is of another network, even if its tensors would fit; or no names are known.

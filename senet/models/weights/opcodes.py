@@ -22,7 +22,7 @@ _FILLED = {"APPEND": "list", "APPENDS": "list", "SETITEM": "dict", "SETITEMS": "
 
 @dataclass
 class Named:
-    """What a pickle names.
+    """Classes and functions that a pickle names.
 
     Attributes:
         uses: by full name, in words of Python 3, how objects made by it are filled: ``"list"``, ``"dict"``, or not.
@@ -34,7 +34,7 @@ class Named:
 
 
 def names_in(path: Path) -> Named:
-    """What the pickle in a file names that ``torch.save`` wrote, in either of its formats.
+    """Reads the names in the pickle of a file that ``torch.save`` wrote, in either of its formats.
 
     Raises:
         Exception: of any type, if it is no such file or is damaged.

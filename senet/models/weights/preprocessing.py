@@ -1,4 +1,4 @@
-"""How an image becomes what a network was trained to see."""
+"""Preprocessing of an image to the input that a network was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch.save wrote: tensors and plain containers, and stand-ins for all else, of which nothing is run."""
+"""Files of torch.save: tensors and plain containers, and stand-ins for all else, of which nothing is run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TorchFile:
 
 
 def read_torch(path: Path) -> TorchFile:
-    """What ``torch.save`` wrote, by PyTorch's restricted unpickler alone (``weights_only=True``), which runs no code.
+    """Reads a file of ``torch.save`` by PyTorch's restricted unpickler (``weights_only=True``), which runs no code.
 
     Checkpoints hold more than weights: arguments, paths, records of numpy or of a framework. PyTorch refuses the whole
     file for one of them. Here every class that it does not know is given to it as one that does nothing, whatever that

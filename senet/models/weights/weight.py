@@ -1,4 +1,4 @@
-"""What is known of a file of pretrained weights before it is opened."""
+"""Facts about a file of pretrained weights that are known before it is opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Published", "Weight"]
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """How accurate weights are on held-out images.
+    """Accuracy of weights on held-out images.
 
     The hub's on the validation images of ImageNet-1k, as timm measured it; the package's on those of their own data,
     see :class:`senet.models.weights.own.records.Record`.
@@ -62,7 +62,7 @@ class Weight:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are brought to these weights by default."""
+        """Default preprocessing of images for these weights."""
         return self.published[0].preprocessing
 
     def __str__(self) -> str:

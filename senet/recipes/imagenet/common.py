@@ -1,4 +1,4 @@
-"""What the recipes for ImageNet share; :mod:`senet.recipes.imagenet` says what of it is published, what chosen."""
+"""Parts shared by the recipes for ImageNet; :mod:`senet.recipes.imagenet` says which of it is published or chosen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLATEAU = Schedule("plateau", epochs=300, patience=20)
 
 
 def gpus(number: int) -> Run:
-    """What so many GPUs would each do at once, done in turn; 32 images each."""
+    """Replaces so many GPUs, with 32 images each, by gradient accumulation."""
     return Run(accumulate=number, channels_last=True)
 
 

@@ -84,7 +84,7 @@ class Part:
         return sources[0] if len(sources) == 1 else None
 
     def layers(self, node: fx.Node) -> int:
-        """How many convolutions and linear layers a node is."""
+        """Counts the convolutions and linear layers of a node."""
         module = self.called(node)
         if module is None:
             return int(node.target in (F.conv2d, F.linear))

@@ -37,7 +37,7 @@ _CHANNELS_SECOND = (
 
 @dataclass(frozen=True)
 class Given:
-    """What a call of a module gave.
+    """Record of a call of a module and its output.
 
     Attributes:
         by: the module's path.
@@ -53,7 +53,7 @@ class Given:
 
 
 class Maps:
-    """What a copy of a model gave in one run in float64, on a CPU, in evaluation; the model is not touched.
+    """Outputs of a copy of a model in one run in float64, on a CPU, in evaluation; the model is not touched.
 
     Args:
         model: any module.
@@ -109,7 +109,7 @@ class Maps:
         return shape[1]
 
     def refusal(self, path: str) -> str | None:
-        """Why a block cannot be put behind a module; None where it can."""
+        """Returns the reason why a block cannot be put behind a module, or None."""
         calls, module = self.calls[path], self.double.get_submodule(path)
         if not path:
             return "it is the model itself; attach to torch.nn.Sequential(model)"
@@ -143,7 +143,7 @@ class Maps:
         return any(self._is_channels_second(given) is False for given in self.calls[path])
 
     def _channels_last(self, given: Given) -> str | None:
-        """Why a map's second dimension is not its channels; None where it is."""
+        """Returns the reason why a map's second dimension cannot be taken as its channels, or None."""
         known = self._is_channels_second(given)
         if known is None:
             return f"which dimension of its map {given.shape} is channels cannot be told; give another, square example"

@@ -47,7 +47,7 @@ def join(optimizer: torch.optim.Optimizer, model: nn.Module, new: Collection[nn.
 
 
 def _shared(name: str, other: str) -> int:
-    """How many modules are around both of two parameters."""
+    """Counts the modules that contain both of two parameters."""
     pairs = zip(name.split("."), other.split("."), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

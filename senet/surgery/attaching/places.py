@@ -1,4 +1,4 @@
-"""Where blocks are attached: places by structure, by name, or by a function of name and module."""
+"""Places where blocks are attached: by structure, by name, or by a function of name and module."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _found(maps: Maps, where: str) -> Iterator[Found]:
 
 
 def _possible(maps: Maps, found: Iterable[Found]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Of places found by structure those that can take a block, and the others with the reason."""
+    """Splits places found by structure into those that can take a block, and the others with the reason."""
     paths, left = [], []
     for place in found:
         reason = place.reason or maps.refusal(place.path)

@@ -16,7 +16,7 @@ __all__ = ["stage_ends"]
 
 @dataclass
 class _Stage:
-    """What a network computes at one resolution.
+    """Part of a network at one resolution.
 
     Attributes:
         size: height and width of its maps.

@@ -87,7 +87,7 @@ def _residual_end(part: Part, total: fx.Node, first: fx.Node, second: fx.Node) -
 
 
 def convolutions(part: Part, kind: Callable[[Any], bool]) -> Iterator[Found]:
-    """What follows convolutions of a kind: behind a norm and an activation if those alone take the map.
+    """Yields the places after convolutions of a kind: behind a norm and an activation if those alone take the map.
 
     Layers that compute a gate are none of them.
     """

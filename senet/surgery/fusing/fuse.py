@@ -179,7 +179,7 @@ class _Fusing:
 
 
 def _hooked(module: nn.Module, variants: Sequence[Variant]) -> str | None:
-    """Why a module cannot be rewritten: hooks on parts that no rewritten forward calls are to be called."""
+    """Returns the reason why a module cannot be rewritten (hooks on a part would not be called), or None."""
     for variant in variants:
         called = {str(n.target) for n in variant.graph.nodes if n.op == "call_module"}
         for path, part in module.named_modules():

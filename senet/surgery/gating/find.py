@@ -58,7 +58,7 @@ class Tapped:
 
 @dataclass(frozen=True, eq=False)
 class GateSite:
-    """Where the gate of one map is computed.
+    """Place where the gate of one map is computed.
 
     Attributes:
         name: the site's name, unique in its model: that of the module in which the gate is computed, and of a second

@@ -143,7 +143,7 @@ def _check_agreement(
 
 @dataclass(frozen=True)
 class _Scale:
-    """What stands in a gate's place: the module, the numbers unrounded, the place, and how many parameters are gone."""
+    """Replacement of a gate: the module, the unrounded numbers, the place, and the number of parameters removed."""
 
     module: ChannelScale
     values: Tensor

@@ -84,7 +84,7 @@ class Call:
         return found
 
     def ndims(self) -> list[int]:
-        """How many axes each of the tensors has."""
+        """Returns the number of axes of each of the tensors."""
         slots = [leaf for leaf in tree_leaves((self.args, dict(self.kwargs))) if isinstance(leaf, _Slot)]
         return [slot.ndim for slot in sorted(slots, key=lambda slot: slot.index)]
 

@@ -225,7 +225,7 @@ def _is_same(value: Any, seen: Any, met: dict[int, Any]) -> bool:
 
 
 def _contents(value: Any) -> list[tuple[Any, Any]]:
-    """What is in an object, one level deep."""
+    """Lists the contents of an object, one level deep."""
     if isinstance(value, nn.Module):  # in a list, say, as parts are no attributes
         kept = (*vars(value).items(),)
         return [(name, part) for name, part in kept if is_constant(part) or isinstance(part, types.FunctionType)]

@@ -128,7 +128,7 @@ class Ledger:
         return Report(self.verb, list(self.taken.values()), left)
 
     def _unread(self, module: nn.Module) -> str:
-        """Why no graph shows a gated map of a module: the reason of the module, or of the nearest around it."""
+        """Returns the reason why no graph shows a gated map of a module: its own, or that of the nearest around it."""
         path = self.walk.paths[module]
         around = {p: m for m, p in self.walk.paths.items() if m in self.walk.untraceable}
         around = {p: m for p, m in around.items() if not p or f"{path}.".startswith(f"{p}.")}

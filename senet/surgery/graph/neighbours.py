@@ -167,7 +167,7 @@ def _agrees(norm: nn.Module, x: Tensor, training: bool) -> bool:
 
 
 def _activation(u: Tensor, h: Tensor) -> str | None:
-    """Which known activation of u gives h."""
+    """Returns the name of the known activation of u that gives h, or None."""
     if u.shape != h.shape:
         return None
     return next((name for name, act in ACTIVATIONS.items() if torch.allclose(act(u), h, rtol=RTOL, atol=1e-12)), None)
@@ -188,7 +188,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 def rerun(reading: Reading, nodes: list[fx.Node], x: Tensor) -> Tensor:
-    """What nodes in a row, each with one tensor to work on, give for another map."""
+    """Runs nodes in a row, each with one tensor to work on, on another map."""
     interpreter = fx.Interpreter(reading.twin, graph=reading.graph)
     for node in nodes:
         before = tensor_inputs(node, reading.values)[0]

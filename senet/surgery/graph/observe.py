@@ -22,7 +22,7 @@ __all__ = ["Observed", "observe"]
 
 @dataclass
 class Observed:
-    """What was seen of a model in one run, in evaluation.
+    """Observations of a model in one run, in evaluation.
 
     Attributes:
         calls: how each module was called: each way once, with its tensors on the meta device.

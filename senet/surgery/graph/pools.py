@@ -55,7 +55,7 @@ def is_square(reading: Reading, pool: Pool) -> bool:
 
 
 def not_global(reading: Reading, pool: Pool, *, square: bool) -> str | None:
-    """Why the pool of a site is no global average, or None.
+    """Returns the reason why the pool of a site is no global average, or None.
 
     Args:
         reading: the module.

@@ -62,7 +62,7 @@ class Reading:
 
     @cached_property
     def nbytes(self) -> int:
-        """How many bytes the values take."""
+        """Number of bytes that the values take."""
         return sum(value.nbytes for value in tree_leaves(list(self.values.values())) if isinstance(value, Tensor))
 
     @property

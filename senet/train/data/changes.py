@@ -1,4 +1,4 @@
-"""What training does to whole batches, on the device: crop and flip, cut holes, mix."""
+"""Changes to whole batches in training, on the device: crop and flip, cut holes, mix."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _PIXELS = 3 * 32 * 32  # red, green, blue; each row by row
 
 @dataclass(frozen=True)
 class Cifar:
-    """How one of the two data sets lies in its archive.
+    """Files of one of the two data sets in its archive.
 
     Attributes:
         archive: name of the archive.

@@ -1,4 +1,4 @@
-"""How data comes to the device, and what may stay there."""
+"""Transfer of data to the device, and room for data that stays there."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["cache_dir", "download"]
 
 
 def cache_dir() -> Path:
-    """Where downloaded data sets are kept: ``$SENET_DATA``, or ``~/.cache/senet/data``."""
+    """Returns the folder of downloaded data sets: ``$SENET_DATA``, or ``~/.cache/senet/data``."""
     return Path(os.environ.get("SENET_DATA") or "~/.cache/senet/data").expanduser()
 
 

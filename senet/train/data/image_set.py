@@ -50,7 +50,7 @@ class ImageSet:
         assert self.paths is None or self.names is not None, "files have names and sizes"
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.labels)
 
     @property

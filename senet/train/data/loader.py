@@ -96,7 +96,7 @@ class StreamLoader(Loader):
 
 
 class _Files(Dataset[Tensor | InputError]):
-    """What a worker process needs to decode a batch."""
+    """Data that a worker process needs to decode a batch."""
 
     def __init__(self, loader: Loader) -> None:
         assert loader.image_set.paths is not None

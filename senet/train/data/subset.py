@@ -1,4 +1,4 @@
-"""Which images of a set to use: the same ones for every seed, and as many of each class as can be."""
+"""Choice of images from a set: the same ones for every seed, and as many of each class as can be."""
 
 from __future__ import annotations
 

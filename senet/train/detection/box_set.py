@@ -102,7 +102,7 @@ class BoxSet:
         self.segments = tuple(a.segments for a in every) if has_segments else None
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.paths)
 
     def of(self, index: int) -> slice:

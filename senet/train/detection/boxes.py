@@ -71,7 +71,7 @@ class Judge:
         self.first.setdefault(kind, where)
 
     def notes(self, split: str) -> list[str]:
-        """What was done, a sentence for each kind, with the first of it."""
+        """Returns a sentence for each kind of change, with the number of boxes and the first of them."""
         notes = [
             f"{split}: {self.counts[kind]:,} {'box' if self.counts[kind] == 1 else 'boxes'} {words} "
             f"(first: {self.first[kind]})"

@@ -183,7 +183,7 @@ def _count(entry: Mapping[str, Any], name: str, where: str) -> int:
 
 
 def _folder(path: Path, image: Mapping[str, Any]) -> Path:
-    """Where the images lie, by the first of them."""
+    """Returns the folder of the images, found by the first of them."""
     root, split = path.parents[1], path.stem.removeprefix(_PREFIX)
     places = [root / split, root / "images" / split, root / "images", root]
     name = _text(image, "file_name", f"{path}: its first image")

@@ -32,7 +32,7 @@ _STATES = (
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """What a detector scores on a set of images: COCO's numbers, in percent.
+    """Accuracy of a detector on a set of images: COCO's numbers, in percent.
 
     Attributes:
         numbers: ``ap``, the mean over ten thresholds of IoU from 0.5 to 0.95 and over classes, ``ap50``, ``ap75``,

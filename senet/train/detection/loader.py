@@ -158,7 +158,7 @@ class BoxLoader:
 
 
 class _Files(Dataset[list[Example] | InputError]):
-    """What a worker process needs to decode a batch."""
+    """Data that a worker process needs to decode a batch."""
 
     def __init__(self, loader: BoxLoader) -> None:
         split = loader.split

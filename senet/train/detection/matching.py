@@ -13,7 +13,7 @@ __all__ = ["Matches", "match"]
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the objects and detections of an image, as indices.
+    """Matches between the objects and the detections of an image, as indices.
 
     Attributes:
         found: detections that are of an object.

@@ -14,7 +14,7 @@ __all__ = ["DetectionData", "DetectionRecipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionData:
-    """Which images, how they are changed and handed out; the detector itself resizes and normalises them."""
+    """Images of a detector, their augmentation and batches; the detector itself resizes and normalises them."""
 
     source: Literal["folder"] = "folder"  # COCO's or VOC's layout, found by what lies in `root`
     root: str | None = None  # where the images lie; `--data`

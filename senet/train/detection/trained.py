@@ -153,7 +153,7 @@ def boxes_of(trained: TrainedDetector, data: Path | None = None) -> BoxSet:
 def detections_in(
     trained: TrainedDetector, images: BoxSet, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """What is found in each image and what is there, boxes alone; ``progress`` is told how many of how many."""
+    """Returns detections and true objects of each image, boxes alone; ``progress`` is told how many of how many."""
     found, truth = [], []
     for batch, targets in _batches(trained, images, progress):
         found += [{name: one[name].cpu() for name in ("boxes", "labels", "scores")} for one in trained.model(batch)]

@@ -1,4 +1,4 @@
-"""What a layout is made of: lines of names, read in both directions."""
+"""Elements of a layout: lines of names, read in both directions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor of ours is in a layout, and whether the layer there is a linear one instead of a convolution."""
+    """Name of a tensor of ours in a layout, and whether the layer there is a linear one instead of a convolution."""
 
     key: str
     linear: bool
@@ -84,11 +84,11 @@ class Table:
         return _differing(self.where, net) or _differing(self.needs, net)
 
     def distance(self, net: Net) -> tuple[int, int]:
-        """How far a network is from those of this table."""
+        """Counts the options in which a network differs from those of this table: of ``where`` and of ``needs``."""
         return len(_differing(self.where, net)), len(_differing(self.needs, net))
 
     def places(self, keys: Iterable[str]) -> tuple[dict[str, Place], list[str]]:
-        """Where each of our keys is there, and those that have no place there."""
+        """Returns the place of each of our keys in this layout, and the keys that have no place there."""
         found: dict[str, Place] = {}
         homeless: list[str] = []
         units: dict[tuple[str, str], list[str]] = {}

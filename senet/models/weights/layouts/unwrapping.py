@@ -98,12 +98,12 @@ def part_hint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many tensors have names that begin with each first part."""
+    """Counts the tensors by the first part of their names, the most frequent first."""
     return dict(Counter(name.partition(".")[0] for name in tensors).most_common())
 
 
 def _prefix(tensors: Mapping[str, Tensor]) -> str:
-    """What all names begin with that is a wrapper's; empty where there is no such thing."""
+    """Returns the wrapper's prefix that all names begin with; empty where there is none."""
     names = [name for name, tensor in tensors.items() if name not in _COUNTERS or tensor.ndim]
     if not names or any(_OWN.match(name) for name in names):
         return ""
@@ -184,12 +184,12 @@ def _part(state: Mapping[str, Tensor], entry: str, path: Path) -> Taken:
 
 
 def _instead(content: Any, entry: str) -> str:
-    """What an entry is that holds no tensors by name."""
+    """Describes an entry that holds no tensors by name."""
     return _described(content[entry]) if _has(content, entry) else "is not in the file"
 
 
 def _nothing(content: Any) -> str:
-    """What a file holds in which there are no tensors by name."""
+    """Describes the content of a file that holds no tensors by name."""
     if isinstance(content, StandIn):
         return _described(content)
     if not isinstance(content, Mapping):
@@ -203,7 +203,7 @@ def _nothing(content: Any) -> str:
 
 
 def _described(value: object) -> str:
-    """What a value is, and the way out."""
+    """Describes a value that holds no tensors by name, and the remedy."""
     if isinstance(value, StandIn):
         return (
             f"holds a pickled object, {value.stands_for}, whose code would have to be run to read it; accepted: "

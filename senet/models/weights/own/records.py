@@ -28,9 +28,9 @@ TAGS = ("cifar10_jpeg", "fashion_mnist")  # all there are; the first that a netw
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """How a network in the package was trained, and what it scores.
+    """Training and accuracy of a network in the package.
 
-    Which of several runs is in the package: that of seed 0, after its last epoch. So ``top1`` is no maximum over seeds
+    Of several runs, the package has that of seed 0, after its last epoch. So ``top1`` is no maximum over seeds
     or epochs; ``seed_top1`` says what other seeds gave.
 
     Attributes:
@@ -72,7 +72,7 @@ class Record:
 
 
 def file_name(model: str, tag: str) -> str:
-    """What the file of a network's weights is called in the package."""
+    """Returns the name of the file of a network's weights in the package."""
     return f"{model}.{tag}.safetensors"
 
 
