@@ -418,7 +418,7 @@ def test_does_not_touch_its_input(name, options, size, randomise):
             "se",
             8,
             {"squeeze": "mean"},
-            r"^block 'se': option 'squeeze' is 'mean'; accepted: 'avg', 'max', 'conv', 'none'$",
+            r"^block 'se': option 'squeeze' is 'mean'; accepted: 'avg', 'max', 'none', 'conv'$",
         ),
         ("se", 8, {"reduction": "4"}, r"^block 'se': option 'reduction' is '4'; accepted: a number or none$"),
         (
