@@ -18,7 +18,8 @@ X = torch.linspace(-9, 9, 73)
 def test_names_are_those_of_pytorch():
     assert set(stages.GATES) == set(get_args(of_torch.Gate))
     assert set(stages.ACTIVATIONS) == set(get_args(of_torch.Activation))
-    assert set(stages.SQUEEZES) == set(get_args(of_torch.Squeeze))
+    # A convolution in place of the squeeze is there to be compared with, in PyTorch alone.
+    assert set(stages.SQUEEZES) == set(get_args(of_torch.Squeeze)) - {"conv"}
 
 
 @pytest.mark.parametrize("name", stages.GATES)

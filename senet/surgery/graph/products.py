@@ -104,12 +104,13 @@ class Products(TorchDispatchMode):
     def _mark(self, value: _Value, y: Tensor, *, by_name: bool, viewed: bool) -> None:
         """Notes the maps that a value is a gated product of, and calls back where it is one and what it is from not."""
         before = frozenset[_Value]().union(*(parent.gated for parent in value.parents))
-        if viewed or not y.is_floating_point() or y.device.type == "meta":
+        if viewed or not _has_numbers(y):
             value.gated = before
             return
         ancestors = _ancestors(value)
-        alive = {v: u for v in ancestors if (u := v.map()) is not None and u.numel() == y.numel() and u.ndim > 1}
-        maps = {v: u for v, u in alive.items() if u.dtype == y.dtype and u.device == y.device}
+        alive = {v: u for v in ancestors if (u := v.map()) is not None and _has_numbers(u) and u.ndim > 1}
+        same = (y.numel(), y.dtype, y.device)
+        maps = {v: u for v, u in alive.items() if (u.numel(), u.dtype, u.device) == same}
         scaled = {(v, last) for v, u in maps.items() for last in (False, True) if _may_be_scaled(u, y, last)}
         value.gated = frozenset(v for v, _ in scaled)
         if by_name:
@@ -135,8 +136,14 @@ _COPY = {torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten._reshape_
 _FAR = 256  # values before another that may be its map or its map's average
 
 
+def _has_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor is an ordinary one with real numbers in it."""
+    strided = tensor.layout is torch.strided and not tensor.is_nested and tensor.device.type != "meta"
+    return strided and tensor.is_floating_point() and tensor.numel() > 0
+
+
 def _new(tensor: Tensor, parents: tuple[_Value, ...], *, reduced: bool = False) -> _Value:
-    few = tensor.numel() <= _SMALL and tensor.is_floating_point() and tensor.device.type != "meta"
+    few = _has_numbers(tensor) and tensor.numel() <= _SMALL
     numbers = tensor.detach().clone() if few else None
     return _Value(parents, numbers, reduced, weakref.ref(tensor), tensor._version)
 

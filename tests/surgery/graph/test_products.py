@@ -70,3 +70,24 @@ def test_signals_and_volumes_are_maps_too(axes, shape):
 
     twin, observed = seen(randomised(network(function, axes=axes)), torch.randn(shape))
     assert dict(observed.gated) == {twin[1]: 1}
+
+
+ODD = {
+    "no image": lambda y: y[:0].relu() * 2,
+    "no channel": lambda y: (y[:, :0] + 1).sum((2, 3)),
+    "sparse": lambda y: (y.detach().to_sparse() * 2).coalesce().values(),
+    "nested": lambda y: torch.nested.nested_tensor([y[0], y[1, :, :2]]) * 2,
+    "complex": lambda y: torch.fft.rfft2(y) * 2,
+    "one number": lambda y: y.sum() * 2,
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+@pytest.mark.parametrize("kind", ODD)
+def test_tensors_of_other_kinds_are_passed_over(kind):
+    def function(m, x):
+        y = gated(m, m.normed(x))
+        ODD[kind](y)
+        return y
+
+    assert sum(products(function).values()) == 1
