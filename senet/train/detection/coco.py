@@ -14,11 +14,13 @@ from typing import Any
 from senet.errors import InputError
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
 from senet.train.detection.boxes import MOST_PIXELS, Judge
+from senet.train.detection.names import check_inside, is_file
 
 __all__ = ["find_files", "read_file"]
 
 _PREFIX = "instances_"
-_SPLITS = {"train": ("train",), "val": ("val", "valid", "minival", "test")}
+# What the name of a split's file begins with; a later choice counts where there is none of those before it.
+_SPLITS = {"train": [("train",)], "val": [("val", "minival"), ("test",)]}
 
 
 def find_files(root: Path) -> dict[str, Path]:
@@ -35,13 +37,13 @@ def find_files(root: Path) -> dict[str, Path]:
     if not files:
         raise InputError(f"{root / 'annotations'} holds no .json file; give a folder in COCO's or VOC's layout")
     found: dict[str, Path] = {}
-    for split, names in _SPLITS.items():
-        for name in names:
-            fitting = [file for file in files if file.stem.removeprefix(_PREFIX).startswith(name)]
+    for split, choices in _SPLITS.items():
+        for names in choices:
+            fitting = [file for file in files if file.stem.removeprefix(_PREFIX).startswith(names)]
             if len(fitting) > 1:
                 listed = ", ".join(file.name for file in fitting)
                 raise InputError(f"{root / 'annotations'}: {listed} could each be the {split} split; leave one there")
-            if fitting and split not in found and fitting[0] not in found.values():
+            if fitting and split not in found:
                 found[split] = fitting[0]
     if "train" not in found and len(files) == 1:
         return {"all": files[0]}
@@ -96,10 +98,10 @@ def read_file(path: Path, split: str, *, masks: bool = False) -> BoxSet:
     folder = _folder(path, next(iter(images.values())))
     pictures = []
     for i in sorted(images, key=lambda i: (str(type(i)), i)):
-        name = _text(images[i], "file_name", f"{path}: image {i}")
+        name = _file_name(images[i], path)
         file = folder / name
-        if not file.is_file():
-            raise InputError(f"{path}: image {i}: there is no file {file}")
+        if not is_file(file):
+            raise InputError(f"{path}: image {i}: there is no file {str(file)[:400]}")
         found = tuple(boxes[i])
         judge.empty += all(annotation.crowd for annotation in found)
         relative = file.relative_to(path.parents[1]).as_posix() if file.is_relative_to(path.parents[1]) else name
@@ -127,8 +129,8 @@ def _annotation(
     if crowd:
         judge.count("crowd", where)
     area = entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))
-    if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
-        raise InputError(f"{where}: area is {area!r}; accepted: pixels, 0 or more")
+    if not isinstance(area, (int, float)) or isinstance(area, bool) or not 0 <= area <= MOST_PIXELS**2:
+        raise InputError(f"{where}: area is {str(area)[:40]!r}; accepted: pixels, 0 or more")
     return Annotation(box, label, bool(crowd), float(area), (entry.get("segmentation") or None) if masks else None)
 
 
@@ -186,11 +188,16 @@ def _folder(path: Path, image: Mapping[str, Any]) -> Path:
     """Returns the folder of the images, found by the first of them."""
     root, split = path.parents[1], path.stem.removeprefix(_PREFIX)
     places = [root / split, root / "images" / split, root / "images", root]
-    name = _text(image, "file_name", f"{path}: its first image")
+    name = _file_name(image, path)
     for place in places:
-        if (place / name).is_file():
+        if is_file(place / name):
             return place
-    raise InputError(f"{path}: its first image, {name}, lies in none of {', '.join(map(str, places))}")
+    raise InputError(f"{path}: its first image, {name[:400]}, lies in none of {', '.join(map(str, places))}")
+
+
+def _file_name(image: Mapping[str, Any], path: Path) -> str:
+    where = f"{path}: image {image['id']}"
+    return check_inside(_text(image, "file_name", where), f"{where}: file_name")
 
 
 def _some(ids: list[Any]) -> str:

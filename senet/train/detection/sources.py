@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from senet.analysis.wording import plural
 from senet.errors import InputError
 from senet.train.data.randomness import stream
 from senet.train.detection import coco, voc
@@ -66,7 +67,7 @@ def load_boxes_eval(
             )
         return found
     lists = voc.find_lists(root)
-    return voc.read_list(root, lists.get("val") or lists["all"], classes, "val")
+    return voc.read_list(root, lists["val" if "val" in lists else "all"], classes, "val")
 
 
 def _root(spec: DetectionData) -> Path:
@@ -85,6 +86,11 @@ def _root(spec: DetectionData) -> Path:
 
 def _check_same(train: BoxSet, val: BoxSet) -> None:
     ours, theirs = (dict(zip(each.classes, each.category_ids, strict=True)) for each in (train, val))
+    if common := sorted(set(train.paths) & set(val.paths)):
+        raise InputError(
+            f"the train and val images have {plural(len(common), 'file')} in common (first: {common[0]}); leave each "
+            "in one of the two"
+        )
     if ours != theirs:
         differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         raise InputError(f"the train and val images differ in the categories {_listed(differing)}; give both the same")

@@ -6,6 +6,7 @@ learnt from, as in the challenge's own evaluation.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -15,6 +16,7 @@ from senet.errors import InputError, did_you_mean
 from senet.train.data.folder import EXTENSIONS
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
 from senet.train.detection.boxes import MOST_PIXELS, Judge
+from senet.train.detection.names import check_inside, is_file
 
 __all__ = ["find_lists", "names_in", "read_list"]
 
@@ -23,23 +25,31 @@ def find_lists(root: Path) -> dict[str, list[str]]:
     """Names of images by split, ``"train"`` and ``"val"``; all as ``"all"`` where no lists say which are which.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, a list cannot be read, has an image twice, or names something outside of the folder.
     """
     lists = root / "ImageSets" / "Main"
-    found: dict[str, list[str]] = {}
-    for split, files in (("train", ("train", "trainval")), ("val", ("val", "test"))):
-        for file in files:
-            path = lists / f"{file}.txt"
-            if split not in found and path.is_file():
-                found[split] = [
-                    line.split()[0] for line in path.read_text(errors="replace").splitlines() if line.strip()
-                ]
-    if {"train", "val"} <= found.keys():
-        return found
+    for pair in (("train", "val"), ("trainval", "test"), ("train", "test")):  # trainval holds what val does
+        paths = [lists / f"{file}.txt" for file in pair]
+        if all(path.is_file() for path in paths):
+            return {split: _names(path) for split, path in zip(("train", "val"), paths, strict=True)}
     names = sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
     if not names:
         raise InputError(f"{root / 'Annotations'} holds no .xml file; give a folder in COCO's or VOC's layout")
     return {"all": names}
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    names = [check_inside(line.split()[0], f"{path}: a name") for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{path} names no images")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"{path} has the image {twice} twice; give each once")
+    return names
 
 
 def names_in(root: Path, names: Sequence[str]) -> list[str]:
@@ -155,6 +165,6 @@ def _image(root: Path, name: str, tree: Element) -> Path:
     candidates = [folder / told] if told and Path(told).name == told else []
     candidates += [folder / f"{name}{suffix}" for suffix in sorted(EXTENSIONS)]
     for file in candidates:
-        if file.is_file():
+        if is_file(file):
             return file
     raise InputError(f"{root / 'Annotations' / f'{name}.xml'}: there is no image {name} in {folder}")

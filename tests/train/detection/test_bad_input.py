@@ -137,6 +137,31 @@ def list_as_id(root):
     path.write_text(json.dumps(content))
 
 
+def in_first_image(**changes):
+    def damage(root):
+        path = root / "annotations" / "instances_train2017.json"
+        content = json.loads(path.read_text())
+        content["images"][0].update(changes)
+        path.write_text(json.dumps(content))
+
+    return damage
+
+
+def endless_area(root):
+    path = root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["area"] = 10**400
+    path.write_text(json.dumps(content))
+
+
+def same_images(root):
+    val = root / "annotations" / "instances_val2017.json"
+    val.write_bytes((root / "annotations" / "instances_train2017.json").read_bytes())
+    for split in ("train2017", "val2017"):  # both say train2017/0000.png
+        path = root / "annotations" / f"instances_{split}.json"
+        path.write_text(path.read_text().replace('"file_name": "', '"file_name": "train2017/'))
+
+
 def not_entries(root):
     path = root / "annotations" / "instances_train2017.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": [None]}))
@@ -154,6 +179,12 @@ def not_entries(root):
         (huge, r"image 100: height is '9{20}'; accepted: 1 to 1,000,000 pixels"),
         (huge_box, r"annotation 1000: the box is .* of at most 1,000,000"),
         (nested, r"instances_train2017\.json is (not JSON|JSON nested too deeply)"),
+        (in_first_image(file_name="../../etc/passwd"), r"image 100: file_name is '\.\./\.\./etc/passwd', "),
+        (in_first_image(file_name="/etc/passwd"), r"image 100: file_name is '/etc/passwd', which may lie anywhere"),
+        (in_first_image(file_name=5000 * "x"), r"its first image, x{400}, lies in none of"),
+        (in_first_image(file_name="\ud800"), r"its first image, .*, lies in none of"),
+        (endless_area, r"annotation 1000: area is '10{39}'; accepted: pixels"),
+        (same_images, r"the train and val images have 6 files in common \(first: .*0000\.png\)"),
         (list_as_id, r"annotation 1000: its id, image_id or category_id is no whole number"),
     ],
 )
@@ -196,6 +227,30 @@ def test_broken_files_in_voc_s_layout(tmp_path, old, new, words):
         words = words.replace("0000", "0006")
     with pytest.raises(InputError, match=words):
         load_boxes(spec)
+
+
+def test_images_are_not_sought_outside_of_the_folder_even_behind_the_first(tmp_path):
+    secret = tmp_path / "secret.png"
+    root = write_coco(tmp_path / "coco", change=lambda content: content["images"][1].update(file_name=str(secret)))
+    (root / "train2017" / "0001.png").rename(secret)
+    with pytest.raises(InputError, match=r"image 101: file_name is .*secret.png', which may lie anywhere"):
+        load_boxes(DetectionData(root=str(root)))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("../../secret\n", r"val\.txt: a name is '\.\./\.\./secret', which may lie anywhere"),
+        ("/etc/passwd\n", r"val\.txt: a name is '/etc/passwd', which may lie anywhere"),
+        ("0006\n0006\n", r"val\.txt has the image 0006 twice"),
+        ("0000\n", r"the train and val images have 1 file in common"),
+        ("", r"val\.txt names no images"),
+    ],
+)
+def test_lists_in_voc_s_layout(voc, content, words):
+    (voc / "ImageSets/Main/val.txt").write_text(content)
+    with pytest.raises(InputError, match=words):
+        load_boxes(DetectionData(root=str(voc)))
 
 
 @pytest.mark.parametrize(

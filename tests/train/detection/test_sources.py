@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from senet.errors import InputError
 from senet.train.detection.recipe import DetectionData
 from senet.train.detection.sources import load_boxes, load_boxes_eval
 
@@ -32,6 +33,27 @@ def test_a_share_is_held_out_where_nobody_says_which(coco):
     train, val = load_boxes(DetectionData(root=str(coco), val_fraction=0.34))
     assert (len(train), len(val)) == (4, 2)
     assert not set(train.names) & set(val.names)
+
+
+def test_lists_that_hold_each_other_are_no_pair(voc):
+    lists = voc / "ImageSets" / "Main"
+    (lists / "train.txt").rename(lists / "trainval.txt")
+    (lists / "val.txt").rename(lists / "test.txt")
+    train, val = load_boxes(DetectionData(root=str(voc)))
+    assert (len(train), len(val)) == (6, 4)
+    (lists / "val.txt").write_text("0000\n0001\n")  # of trainval
+    (lists / "train.txt").write_text("0002\n0003\n0004\n0005\n")
+    train, val = load_boxes(DetectionData(root=str(voc)))
+    assert (len(train), len(val)) == (4, 2)
+
+
+def test_two_files_that_could_be_for_validation_are_not_chosen_between(coco):
+    annotations = coco / "annotations"
+    for name in ("valminusminival2017", "minival2017"):
+        (annotations / f"instances_{name}.json").write_bytes((annotations / "instances_val2017.json").read_bytes())
+    (annotations / "instances_val2017.json").unlink()
+    with pytest.raises(InputError, match=r"minival2017\.json, .*valminusminival2017\.json could each be the val split"):
+        load_boxes(DetectionData(root=str(coco)))
 
 
 def test_a_limit_takes_some_images_with_their_boxes(coco):
