@@ -52,8 +52,8 @@ def create_detector(
     """
     if importlib.util.find_spec("torchvision") is None:
         raise InputError("detectors need torchvision; install it by pip install 'senet[detection]'")
-    if num_classes < 1:
-        raise InputError(f"num_classes is {num_classes}; accepted: 1 or more, the background not counted")
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        raise InputError(f"num_classes is {num_classes!r}; accepted: 1 or more, the background not counted")
     own = {f.name for f in fields(DetectorConfig)}
     given = {key: value for key, value in options.items() if key in own}
     rest = {key: value for key, value in options.items() if key not in own}
@@ -98,6 +98,8 @@ def build_body(name: str, options: Mapping[str, Any], *, pretrained: bool | str 
     Raises:
         InputError: as :func:`create_detector`.
     """
+    if (channels := options.get("in_chans", 3)) != 3:
+        raise InputError(f"in_chans is {channels!r}; accepted for a detector: 3, as its images are normalised by three")
     strides = [level["reduction"] for level in _levels_of(name.partition(".")[0], options)]
     if missing := [stride for stride in _STRIDES if stride not in strides]:
         raise InputError(f"{name} has no maps at a stride of {missing[0]}, which the pyramid needs; it has {strides}")

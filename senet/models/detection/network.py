@@ -15,7 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from senet.models.detection.config import DetectorConfig
-from senet.models.detection.targets import check_targets
+from senet.models.detection.targets import check_images, check_targets
 from senet.models.features import Features
 
 __all__ = ["Detector", "Pyramid"]
@@ -51,7 +51,7 @@ class Detector(FasterRCNN):
     Parameter names are torchvision's where the backbone's are.
 
     Differs from Detectron, by which the SE paper's Table 7 was made: proposals are the best of all levels of an image
-    rather than of a batch, and losses of boxes are torchvision's.
+    rather than of a batch, anchors that cross the edge of an image are learnt from, and losses of boxes are torchvision's.
 
     Args:
         body: the backbone.
@@ -64,7 +64,7 @@ class Detector(FasterRCNN):
     ``scores`` (n,), surest first, and with masks ``masks`` (n, 1, H, W) in 0..1.
 
     Raises:
-        InputError: in training, targets that cannot be learnt from.
+        InputError: images of another kind; in training, targets that cannot be learnt from.
     """
 
     def __init__(self, body: Features, num_classes: int, config: DetectorConfig) -> None:
@@ -102,6 +102,7 @@ class Detector(FasterRCNN):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        check_images(images, self.config.max_size)
         if self.training:
             check_targets(images, targets, self.num_classes, masks=self.config.masks)
         result: dict[str, Tensor] | list[dict[str, Tensor]] = super().forward(list(images), targets)

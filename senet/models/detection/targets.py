@@ -1,4 +1,4 @@
-"""The targets of a detector, refused where torchvision would train on nonsense without a word."""
+"""Images and targets of a detector, refused where torchvision would take nonsense without a word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,30 @@ from torch import Tensor
 
 from senet.errors import InputError
 
-__all__ = ["check_targets"]
+__all__ = ["check_images", "check_targets"]
+
+
+def check_images(images: Sequence[Tensor], max_size: int) -> None:
+    """Refuses images that a detector cannot see; torchvision 0.29 would take a grey one as three channels.
+
+    Args:
+        images: (3, H, W) each, floating point, in 0..1; values are not looked at.
+        max_size: of the detector; a longer side is made that long, and of the shorter one a pixel must be left.
+
+    Raises:
+        InputError: names the image and what is wrong with it.
+    """
+    if not len(images):
+        raise InputError("a detector was given no images; give at least one")
+    for number, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            raise InputError(f"image {number} is {_said(image)}; accepted: floats (3, H, W) in 0..1, in a list")
+        short, long = sorted(image.shape[-2:])
+        if short * max_size < max(long, 1):
+            raise InputError(
+                f"image {number} is {image.shape[-1]} x {image.shape[-2]} pixels, and of its shorter side nothing is "
+                f"left at max_size={max_size}; crop it"
+            )
 
 
 def check_targets(
@@ -37,8 +60,13 @@ def check_targets(
         raise InputError(f"{len(images)} images have {len(targets)} targets; give each its own")
     for number, (image, target) in enumerate(zip(images, targets, strict=True)):
         where = f"target {number}"
-        if missing := [name for name in ("boxes", "labels", *(["masks"] if masks else [])) if name not in target]:
+        wanted = ("boxes", "labels", *(["masks"] if masks else []))
+        if not isinstance(target, Mapping):
+            raise InputError(f"{where} is {_said(target)}; accepted: {', '.join(wanted)} by name")
+        if missing := [name for name in wanted if name not in target]:
             raise InputError(f"{where} lacks {', '.join(missing)}")
+        if other := [name for name in wanted if not isinstance(target[name], Tensor)]:
+            raise InputError(f"{where}: {other[0]} are {_said(target[other[0]])}; accepted: a tensor")
         boxes, labels = target["boxes"], target["labels"]
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
             raise InputError(f"{where}: boxes are {boxes.dtype} {tuple(boxes.shape)}; accepted: floats (n, 4)")
@@ -62,3 +90,7 @@ def check_targets(
                 f"accepted: finite left < right and top < bottom, some of it in the image of {width} x {height} "
                 f"pixels, labels 1 to {num_classes} (0 is the background)"
             )
+
+
+def _said(given: object) -> str:
+    return f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
