@@ -34,6 +34,7 @@ def test_the_schedule_is_detectron_s(name):
     assert steps == pytest.approx(180_000, rel=0.02)
     assert [round(m * 180_000) for m in recipe.schedule.milestones] == [120_000, 160_000]
     assert recipe.lr == 0.02
+    assert (recipe.optim.momentum, recipe.optim.weight_decay, recipe.optim.norm_weight_decay) == (0.9, 1e-4, 0.0)
     assert recipe.override({"data.batch_size": 8}).lr == 0.01  # the linear rule
     assert (recipe.detector.min_size, recipe.detector.max_size, recipe.detector.frozen) == (800, 1333, 2)
     assert recipe.model.name.endswith("_caffe")  # the stride in the 1x1 convolution
