@@ -51,7 +51,7 @@ class Detector(FasterRCNN):
     Parameter names are torchvision's where the backbone's are.
 
     Differs from Detectron, by which the SE paper's Table 7 was made: proposals are the best of all levels of an image
-    rather than of a batch, anchors that cross the edge of an image are learnt from, and losses of boxes are torchvision's.
+    rather than of a batch, anchors that cross the edge of an image learn, and losses of boxes are torchvision's.
 
     Args:
         body: the backbone.

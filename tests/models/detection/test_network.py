@@ -55,6 +55,12 @@ def test_folded(detector):
     assert {"boxes", "labels", "scores"} <= folded(*IMAGES)[0].keys()
 
 
+def test_folded_where_most_levels_have_no_regions():
+    options = {**SMALL, "proposals": 1, "score_threshold": 0.0}
+    detector = senet.create_detector("seresnet18", num_classes=2, **NARROW, **options).eval()
+    assert senet.report(senet.fold(detector, example=IMAGES)).taken
+
+
 def test_fused_and_trained(detector):
     before = maps(detector)
     senet.fuse(detector, example=IMAGES)
