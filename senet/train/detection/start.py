@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from senet.errors import InputError
 from senet.models.detection.create import assemble, build_body, resolved
+from senet.models.features import Features
 from senet.models.registry import model_config
 from senet.models.weights.files import load_into
 from senet.train.detection.recipe import DetectionRecipe
@@ -47,11 +51,27 @@ def initial_detector(recipe: DetectionRecipe, num_classes: int) -> Detector:
         detector = build_detector(recipe, num_classes)
         share_weights(detector, twin)
     if recipe.weights is not None:
-        body = detector.backbone.body
-        theirs = build_body(name, options, pretrained=recipe.weights).state_dict()
+        body, given = detector.backbone.body, build_body(name, options, pretrained=recipe.weights)
+        _check_normalised(recipe, given)
+        theirs = given.state_dict()
         # Frozen norms do not count batches.
         load_into(body, {key: theirs[key] for key in body.state_dict() if key in theirs}, what=recipe.weights)
     return detector
+
+
+def _check_normalised(recipe: DetectionRecipe, body: Features) -> None:
+    """Refuses weights that say they want other pixel values than the recipe makes: fixed norms would never adapt."""
+    how = body.loaded and body.loaded.preprocessing
+    if how is None:
+        return
+    for name in ("mean", "std"):
+        ours, theirs = getattr(recipe.detector, name), getattr(how, name)
+        if len(theirs) != len(ours) or not all(map(functools.partial(math.isclose, rel_tol=1e-4), ours, theirs)):
+            wanted = ", ".join(f"{x:.6g}" for x in theirs)
+            raise InputError(
+                f"detector.{name} is {[round(x, 6) for x in ours]}, but weights={recipe.weights} were trained with "
+                f"[{wanted}]; give --set 'detector.{name}=[{wanted}]'"
+            )
 
 
 def _plain(model: Model) -> Model:

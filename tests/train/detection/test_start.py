@@ -45,6 +45,26 @@ def test_the_backbone_s_own_weights_come_in_and_the_rest_is_of_the_seed(tmp_path
     assert all(torch.equal(found[name], fresh[name]) for name in rest)
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({}, None),
+        ({"mean": [0.485, 0.456, 0.40600001]}, None),
+        ({"mean": [0.5, 0.5, 0.5]}, r"weights=.* were trained with \[0.5, 0.5, 0.5\]; give --set 'detector.mean=\["),
+        ({"std": [1 / 255] * 3}, r"detector.std is \[0.229, 0.224, 0.225\], but .* \[0.00392157, 0.00392157, "),
+    ],
+)
+def test_weights_for_images_normalised_otherwise_are_refused(tmp_path, how, words):
+    options = {"depths": (1, 1, 1, 1), "planes": (8, 8, 16, 16)}
+    told = {"model": "resnet18", "options": {key: list(value) for key, value in options.items()}, "preprocessing": how}
+    write_tensors(tmp_path / "w.safetensors", create_model("resnet18", **options).state_dict(), told)
+    if words is None:
+        assert state("resnet18", weights=str(tmp_path / "w.safetensors"))
+        return
+    with pytest.raises(InputError, match=words):
+        state("resnet18", weights=str(tmp_path / "w.safetensors"))
+
+
 def test_weights_that_are_not_there_are_refused():
     with pytest.raises(InputError, match="no such file"):
         state("seresnet18", weights="nowhere/w.safetensors")
