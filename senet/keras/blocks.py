@@ -13,13 +13,13 @@ from senet.blocks.stages import (
     Doubled,
     Gate,
     OnePlus,
-    Squeeze,
     activation_stage,
     gate_stage,
     squeeze_stage,
 )
 from senet.errors import InputError, did_you_mean
 from senet.keras import cbam, eca, se
+from senet.keras.stages import SQUEEZES
 from senet.options import checked
 
 __all__ = ["LAYERS", "block_like", "create_layer", "layer_like"]
@@ -115,7 +115,7 @@ def _options(block: nn.Module) -> dict[str, Any]:
     return {
         **options,
         **_widths(block),
-        "squeeze": _name("squeeze", block.squeeze, squeeze_stage, get_args(Squeeze)),
+        "squeeze": _name("squeeze", block.squeeze, squeeze_stage, tuple(SQUEEZES)),
         "activation": _name("activation", block.act, activation_stage, get_args(Activation)),
     }
 
@@ -138,4 +138,5 @@ def _name(what: str, part: nn.Module, make: Callable[[Any], nn.Module], names: t
     for name in names:
         if repr(make(name)) == repr(part):
             return name
-    raise InputError(f"{what} is {part}, which has no counterpart in Keras; accepted: {', '.join(map(repr, names))}")
+    said = " ".join(repr(part).split())
+    raise InputError(f"{what} is {said}, which has no counterpart in Keras; accepted: {', '.join(map(repr, names))}")

@@ -179,6 +179,9 @@ class Recalibrate(keras.Layer):
         return u if self.data_format == "channels_last" else ops.moveaxis(u, 1, -1)
 
     def call(self, inputs: Any) -> Any:
+        # Keras casts floats only, and a gate as a whole number would be 0
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+            inputs = ops.cast(inputs, self.compute_dtype)
         return inputs * ops.cast(self.gates(inputs), inputs.dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

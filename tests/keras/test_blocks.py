@@ -50,6 +50,7 @@ def replaced(name, part):
 @pytest.mark.parametrize(
     ("block", "said"),
     [
+        (lambda: senet.SqueezeExcite(16, squeeze="conv"), r"squeeze is ConvSqueeze\(.* no counterpart in Keras"),
         (lambda: senet.SCSE(16), "SCSE has no counterpart in Keras; accepted: SqueezeExcite, EffectiveSE, ECA, CBAM"),
         (lambda: replaced("se", ("gate", nn.Softsign())), "gate of SqueezeExcite is Softsign"),
         (lambda: replaced("se", ("act", nn.LeakyReLU(0.3))), r"activation is LeakyReLU\(negative_slope=0.3\)"),

@@ -45,6 +45,17 @@ def test_start_as_the_identity(gate, dtype, array, request):
     assert any(array(weight).any() for weight in layer.weights)  # the first layer is as ever, and so it can learn
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_maps_of_whole_numbers_are_computed_with_as_floats(dtype, array):
+    u = np.random.default_rng(0).integers(0, 255, (2, 5, 4, 8))
+    layer = SqueezeExcite(reduction=4)
+    expected = array(layer(u.astype("float32")))
+    given = layer(u.astype(dtype))
+    assert keras.backend.standardize_dtype(given.dtype) == "float32"
+    np.testing.assert_array_equal(array(given), expected)
+    assert expected.any()
+
+
 def test_dtypes(array):
     """Squeeze, excitation and gate are in float32 under a mixed policy; a large map neither overflows nor stalls."""
     u = np.full((1, 300, 300, 16), 30, "float16")
