@@ -20,7 +20,7 @@ __all__ = ["find_files", "read_file"]
 
 _PREFIX = "instances_"
 # What the name of a split's file begins with; a later choice counts where there is none of those before it.
-_SPLITS = {"train": [("train",)], "val": [("val", "minival"), ("test",)]}
+_SPLITS: dict[str, list[tuple[str, ...]]] = {"train": [("train",)], "val": [("val", "minival"), ("test",)]}
 
 
 def find_files(root: Path) -> dict[str, Path]:
