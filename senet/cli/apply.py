@@ -28,6 +28,7 @@ How = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="How images reach the network, for example size=320; repeatable."),
 ]
+_TOP = 3  # classes
 
 
 def eval_(
@@ -70,7 +71,9 @@ def eval_(
 def predict(
     run: RunPath,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Of a classifier: how many classes to print.", show_default=str(_TOP))
+    ] = None,
     weights: Weights = "model",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of a detector: a folder for the images with their boxes.")
@@ -84,6 +87,8 @@ def predict(
     if task_in(run) == "detection":
         from senet.cli.detection import predict
 
+        if top is not None:
+            raise InputError(f"--top is for classifiers, and {run} is a detector; leave it out")
         predict(run, images, out, weights, parse_assignments(change or []))
         return
     if out is not None:
@@ -95,7 +100,7 @@ def predict(
     found, errors = {}, []
     for image in images:
         try:
-            found[str(image)] = predict_image(trained, image, top=top)
+            found[str(image)] = predict_image(trained, image, top=top or _TOP)
         except InputError as error:  # the other images are still wanted
             errors.append(str(error))
     if as_json:

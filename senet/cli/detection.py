@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Prints the average precision of a detector, class by class: COCO's, or VOC's; and may write what it finds."""
+    if detections is not None and not detections.parent.is_dir():  # not only after all images
+        raise InputError(f"cannot write {detections}: there is no folder {detections.parent}; make it")
     trained = read_detector(run, weights=weights, changes=changes)
     images = boxes_of(trained, data)
     for note in images.notes:
@@ -76,13 +79,15 @@ def _tell(score: DetectionScore, *, as_json: bool) -> None:
 def predict(run: str, images: list[Path], out: Path | None, weights: str, changes: Mapping[str, Any]) -> None:
     """Prints what is found in images, a line of JSON each, and draws it where a folder is given."""
     trained = read_detector(run, weights=weights, changes=changes)
-    names = [image.name for image in images]
     if out is not None:
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := next((name for name, count in Counter(image.stem for image in images).items() if count > 1), None):
             raise InputError(f"two of the images are called {twice}, and pictures are by name; give one at a time")
         if inside := next((image for image in images if image.resolve().parent == out.resolve()), None):
             raise InputError(f"--out {out} is the folder of {inside}, which would be overwritten; give another")
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write into {out}: {error.strerror}; name another folder with --out") from None
     errors = []
     for path in images:
         try:

@@ -144,3 +144,21 @@ def test_the_command_line_knows_a_detector(run, tmp_path, capsys):
         assert picture.size == (64, 48)
     with pytest.raises(InputError, match="is the folder of"):
         app(["predict", str(run), str(image), "--out", str(Path(image).parent)], standalone_mode=False)
+
+
+def test_what_the_command_line_refuses_of_a_detector(run, tmp_path):
+    from senet.cli import app
+
+    image = run.parent / "coco" / "val2017" / "0006.png"
+    (tmp_path / "file").touch()
+    for words, said in (
+        (
+            ["predict", run, image, tmp_path / "0006.jpg", "--out", tmp_path / "out"],
+            "two of the images are called",
+        ),
+        (["predict", run, image, "--out", tmp_path / "file"], "cannot write into .*file"),
+        (["predict", run, image, "--top", 3], "--top is for classifiers"),
+        (["eval", run, "--detections", tmp_path / "nowhere" / "x.json"], "there is no folder .*nowhere"),
+    ):
+        with pytest.raises(InputError, match=said):
+            app([str(word) for word in words], standalone_mode=False)
