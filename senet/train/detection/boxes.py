@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from senet.analysis.wording import plural
 from senet.errors import InputError
 
-__all__ = ["MOST_PIXELS", "Judge"]
+__all__ = ["MOST_PIXELS", "Judge", "is_pixel"]
 
 Box = tuple[float, float, float, float]
 
@@ -48,7 +48,7 @@ class Judge:
         Raises:
             InputError: it is not four finite numbers, or they are of more than a million pixels.
         """
-        if len(box) != 4 or not all(_is_number(x) for x in box):
+        if len(box) != 4 or not all(is_pixel(x) for x in box):
             raise InputError(
                 f"{where}: the box is {list(box)!r}; accepted: four finite numbers of at most {MOST_PIXELS:,}"
             )
@@ -83,5 +83,6 @@ class Judge:
         return notes
 
 
-def _is_number(x: object) -> bool:
+def is_pixel(x: object) -> bool:
+    """Whether it is a number that a coordinate can be: finite, and of at most a million pixels."""
     return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= MOST_PIXELS  # which nan is not

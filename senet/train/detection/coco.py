@@ -14,6 +14,7 @@ from typing import Any
 from senet.errors import InputError
 from senet.train.detection.box_set import Annotation, BoxSet, Picture
 from senet.train.detection.boxes import MOST_PIXELS, Judge
+from senet.train.detection.masks import check_segments
 from senet.train.detection.names import check_inside, is_file
 
 __all__ = ["find_files", "read_file"]
@@ -131,7 +132,10 @@ def _annotation(
     area = entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))
     if not isinstance(area, (int, float)) or isinstance(area, bool) or not 0 <= area <= MOST_PIXELS**2:
         raise InputError(f"{where}: area is {str(area)[:40]!r}; accepted: pixels, 0 or more")
-    return Annotation(box, label, bool(crowd), float(area), (entry.get("segmentation") or None) if masks else None)
+    segments = (entry.get("segmentation") or None) if masks else None
+    if segments is not None:
+        check_segments(segments, *size, where=where)
+    return Annotation(box, label, bool(crowd), float(area), segments)
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -46,6 +46,11 @@ class Detection(Task[DetectionRecipe, BoxSet]):
                     f"detector.masks is true, but the {split.split} images have no masks; leave it out, or give data "
                     "with segmentations in COCO's layout"
                 )
+            if lacking := (split.segments or ()).count(None):
+                raise InputError(
+                    f"detector.masks is true, but of the {len(split.boxes):,} objects of the {split.split} images "
+                    f"{lacking:,} have no segmentation; give each one, or leave it out"
+                )
         return train, val
 
     def loader(

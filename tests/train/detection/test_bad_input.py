@@ -77,6 +77,25 @@ def test_left_out_clipped_or_kept_and_told(tmp_path, kind):
         assert (inside <= [width, height, width, height]).all()
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "words"),
+    [
+        ([[float("nan"), 0, 4, 0, 4, 4]], "a polygon is .nan, 0, 4, 0, 4, 4.; accepted: x, y, x, y"),
+        ([[0, 0, 1e12, 0, 4, 4]], "at most 1,000,000"),
+        ([[0, 0, 4, 4]], "of three corners or more"),  # pycocotools would take it for a box
+        ([0, 0, 4, 0, 4, 4], "a polygon is 0"),
+        ({"size": [100_000, 100_000], "counts": "04"}, r"with the size \[48, 64\] of the image"),
+        ({"counts": [0, 1]}, "run lengths with the size"),
+        ("04", "segmentation is 04"),
+    ],
+)
+def test_outlines_are_looked_at_before_they_are_decoded(tmp_path, segmentation, words):
+    root = write_coco(tmp_path / "coco", change=first(segmentation=segmentation))
+    with pytest.raises(InputError, match=f"annotation 1000: .*{words}"):
+        load_boxes(DetectionData(root=str(root)), masks=True)
+    assert len(load_boxes(DetectionData(root=str(root)))[0].boxes) == 9  # which nobody asks for else
+
+
 def test_the_table_is_in_the_documentation():
     rows = re.findall(r"^\| ([a-z][^|]*?) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert {*REFUSED, *TAKEN} <= set(rows)

@@ -34,6 +34,13 @@ def test_masks_need_masks(coco, voc):
         Detection().load(recipe, progress=lambda *_: None)
 
 
+def test_masks_of_some_objects_are_too_few(tmp_path):
+    root = write_coco(tmp_path / "coco", change=lambda content: content["annotations"][0].pop("segmentation"))
+    recipe = tiny_recipe(root, **{"detector.masks": True})
+    with pytest.raises(InputError, match="of the 9 objects of the train images 1 have no segmentation"):
+        train(recipe, tmp_path / "run")
+
+
 def test_masks_are_trained_and_scored(tmp_path):
     root = write_coco(tmp_path / "coco", train=2, val=2)
     recipe = tiny_recipe(root, **{"detector.masks": True, "schedule.epochs": 1})
