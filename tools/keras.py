@@ -52,6 +52,8 @@ What to know:
 - Keras's norms keep the biased variance of a batch, PyTorch's the unbiased one: networks agree in evaluation, and drift
   apart by 1/n, of n numbers a channel, in the running variance of training.
 - Padding that keeps the size with a stride is lopsided in Keras; networks made here pad as PyTorch does.
+- No layer normalises the images. What pretrained weights want of them, pixels of 0..1 less a mean over a standard
+  deviation, `senet.create_model(name, pretrained=True).loaded.preprocessing` says.
 """
 
 

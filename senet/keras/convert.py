@@ -75,7 +75,8 @@ def to_torch(layer: Any) -> nn.Module:
 def create_model(name: str, *, data_format: DataFormat | None = None, **options: Any) -> keras.Model:
     """A residual network by its name, as a Functional Keras model: :func:`senet.create_model`, then :func:`from_torch`.
 
-    Fresh weights are PyTorch's, which ``torch.manual_seed`` seeds, not ``keras.utils.set_random_seed``.
+    Fresh weights are PyTorch's, which ``torch.manual_seed`` seeds, not ``keras.utils.set_random_seed``. How images are
+    brought to pretrained ones, ``loaded.preprocessing`` of PyTorch's network says; no layer here does it.
 
     Args:
         name: ``"seresnet50"``, ``"cifar_seresnet20"`` ...
