@@ -190,7 +190,7 @@ def _count(entry: Mapping[str, Any], name: str, where: str) -> int:
 
 def _folder(path: Path, image: Mapping[str, Any]) -> Path:
     """Returns the folder of the images, found by the first of them."""
-    root, split = path.parents[1], path.stem.removeprefix(_PREFIX)
+    root, split = path.parents[1], check_inside(path.stem.removeprefix(_PREFIX), f"{path}: its name")
     places = [root / split, root / "images" / split, root / "images", root]
     name = _file_name(image, path)
     for place in places:

@@ -256,6 +256,13 @@ def test_images_are_not_sought_outside_of_the_folder_even_behind_the_first(tmp_p
         load_boxes(DetectionData(root=str(root)))
 
 
+def test_a_file_of_annotations_does_not_name_another_folder_by_its_own_name(coco):
+    (coco / "annotations" / "instances_val2017.json").unlink()
+    (coco / "annotations" / "instances_train2017.json").rename(coco / "annotations" / "instances_...json")
+    with pytest.raises(InputError, match=r"instances_\.\.\.json: its name is '\.\.', which may lie anywhere"):
+        load_boxes(DetectionData(root=str(coco)))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
