@@ -6,11 +6,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -18,7 +20,7 @@ from senet.models.detection.config import DetectorConfig
 from senet.models.detection.targets import check_images, check_targets
 from senet.models.features import Features
 
-__all__ = ["Detector", "Pyramid"]
+__all__ = ["Detector", "Pyramid", "WidePredictor", "WideRPNHead"]
 
 _RATIOS = (0.5, 1.0, 2.0)  # height to width of anchors (arXiv 1612.03144, Sec. 4.1)
 
@@ -43,6 +45,34 @@ class Pyramid(nn.Module):
         levels = OrderedDict((str(level), features) for level, features in enumerate(self.body(x)))
         pyramid: dict[str, Tensor] = self.fpn(levels)
         return pyramid
+
+
+class WideRPNHead(RPNHead):
+    """torchvision's head of the proposals; what it says is at least float32, under autocast too.
+
+    torchvision computes boxes in the dtype of what heads say: in bfloat16 a corner near 1000 is off by up to 4 pixels.
+
+    Shapes: as torchvision's.
+    """
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [_wide(level) for level in logits], [_wide(level) for level in deltas]
+
+
+class WidePredictor(FastRCNNPredictor):
+    """torchvision's classifier of regions; what it says is at least float32, as of :class:`WideRPNHead`.
+
+    Shapes: as torchvision's.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = super().forward(x)
+        return _wide(logits), _wide(deltas)
+
+
+def _wide(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
 class Detector(FasterRCNN):
@@ -85,13 +115,14 @@ class Detector(FasterRCNN):
             rpn_anchor_generator=anchors,
             box_roi_pool=box_pool,
             box_head=TwoMLPHead(channels * 7 * 7, config.head_channels),
-            box_predictor=FastRCNNPredictor(config.head_channels, num_classes + 1),
+            box_predictor=WidePredictor(config.head_channels, num_classes + 1),
             rpn_post_nms_top_n_train=2 * config.proposals,
             rpn_post_nms_top_n_test=config.proposals,
             box_batch_size_per_image=config.regions,
             box_score_thresh=config.score_threshold,
             box_nms_thresh=config.nms_threshold,
             box_detections_per_img=config.detections,
+            rpn_head=WideRPNHead(channels, len(_RATIOS)),  # made last, as torchvision makes its own
         )
         if config.masks:
             self.roi_heads.mask_roi_pool = MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2)

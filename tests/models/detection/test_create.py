@@ -47,6 +47,18 @@ def test_parameters_are_torchvision_s_by_name_and_shape():
     assert kept == {name: t.shape for name, t in theirs.items() if "num_batches_tracked" not in name}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_boxes_are_in_float32_under_autocast(dtype):
+    torch.manual_seed(0)
+    detector = create_detector("seresnet18", num_classes=2, score_threshold=0.0, **SMALL).eval()
+    seen = []
+    detector.rpn.register_forward_hook(lambda module, args, output: seen.extend(output[0]))
+    with torch.no_grad(), torch.autocast("cpu", dtype):
+        (found,) = detector([torch.rand(3, 480, 640)])  # corners in which bfloat16 knows multiples of 2 and 4
+    assert {seen[0].dtype, found["boxes"].dtype, found["scores"].dtype} == {torch.float32}
+    assert not torch.equal(found["boxes"], found["boxes"].to(dtype).float())
+
+
 def test_trains_and_detects():
     detector = create_detector("seresnet18", num_classes=2, attn="eca", **SMALL)
     images = [torch.rand(3, 32, 40), torch.rand(3, 48, 32)]
