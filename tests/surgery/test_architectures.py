@@ -15,8 +15,8 @@ import senet
 torchvision_models = pytest.importorskip("torchvision.models")
 
 ORACLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "dispatched.py")))
-# A network a line, the 130 smallest and three more, and the verbs that are tried on it. All verbs on all of them take a
-# quarter of an hour; so many families have a network with all of them, and the others have one verb each in turn.
+# A network a line, the 130 smallest and three more, and the verbs that are tried on it. All verbs on all of them take
+# most of an hour; so a few have all of them, and the others one each in turn, the slowest the one that takes least.
 LINES = [line.split() for line in Path(__file__).with_name("architectures.txt").read_text().splitlines()]
 
 PROJECTED = "pool before the projection, first layer merged with it, product and sum in one pass, ReLU in place"
